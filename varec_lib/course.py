@@ -1,0 +1,135 @@
+"""Runs the notebooks of the course as papermill jobs, one after the other."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from varec_lib.config import PROJECT_ROOT
+from varec_lib.errors import ConfigError
+
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
+
+
+@dataclass(frozen=True)
+class NotebookRun:
+    """How one notebook ended: `status` is "ok" or what went wrong; `headline` its main result in a line."""
+
+    notebook: str
+    status: str
+    seconds: float
+    headline: str
+
+
+def project_path(path: Path | str) -> Path:
+    """A path of a notebook parameter: absolute ones as they are, others from the project folder.
+
+    So a notebook finds and leaves its files in the same place wherever it is started from.
+    """
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else PROJECT_ROOT / path
+
+
+def shown(path: Path | str) -> str:
+    """A path for the eyes: from the project folder where it lies in there, so that outputs name no machine."""
+    path = Path(path)
+    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+
+
+def find_notebooks(names: list[str] | None = None) -> list[Path]:
+    """All numbered notebooks, or those whose file name starts with one of `names` ("02", "02_cnn_lstm")."""
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    for name in names or []:
+        if not any(notebook.stem.startswith(name) for notebook in notebooks):
+            known = ", ".join(notebook.stem for notebook in notebooks)
+            raise ConfigError(f"There is no notebook {name!r}. Known: {known}.")
+    return [n for n in notebooks if not names or any(n.stem.startswith(name) for name in names)]
+
+
+def parse_parameters(pairs: list[tuple[str, str]], notebooks: list[Path]) -> dict[Path, dict[str, Any]]:
+    """The parameters that each notebook takes of `-p name value` pairs, values read as JSON where they are JSON.
+
+    Folders (`..._dir`) become absolute, from where the command was typed. Raises `ConfigError` for a name that no
+    chosen notebook has: papermill itself would only warn.
+    """
+    known = {notebook: set(papermill.inspect_notebook(str(notebook))) for notebook in notebooks}
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if not any(name in names for names in known.values()):
+            everything = ", ".join(sorted(set().union(*known.values())))
+            raise ConfigError(f"No chosen notebook has a parameter {name!r}. Known: {everything}.")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+        if name.endswith("_dir"):
+            values[name] = str(Path(text).expanduser().resolve())
+    return {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in known.items()}
+
+
+def run_course(parameters: dict[Path, dict[str, Any]], output_dir: Path) -> list[NotebookRun]:
+    """Runs each notebook with its parameters; the executed copies land in `output_dir`, also when a cell fails."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    return [_run(notebook, values, output_dir / notebook.name) for notebook, values in parameters.items()]
+
+
+def _run(notebook: Path, values: dict[str, Any], output: Path) -> NotebookRun:
+    print(f"\n== {notebook.stem}", flush=True)
+    start, status = time.perf_counter(), "ok"
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(output), values, kernel_name="python3", cwd=str(output.parent), stdout_file=sys.stdout
+        )
+    except PapermillExecutionError as error:
+        status = f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}".splitlines()[0]
+        print(error)
+    return NotebookRun(notebook.stem, status, time.perf_counter() - start, headline(output))
+
+
+def headline(executed: Path) -> str:
+    """The text that the cell tagged `headline` printed, or nothing."""
+    for cell in nbformat.read(executed, as_version=4).cells:
+        if "headline" in cell.metadata.get("tags", []):
+            return " ".join(o.get("text", "") for o in cell.get("outputs", []) if o.output_type == "stream").strip()
+    return ""
+
+
+def closing_table(runs: list[NotebookRun]) -> str:
+    """The runs as a text table."""
+    table = pd.DataFrame([vars(run) for run in runs])
+    table["seconds"] = table["seconds"].map("{:.0f}".format)
+    with pd.option_context("display.max_colwidth", None, "display.width", None):
+        return table.to_string(index=False, justify="left")
+
+
+def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An executed notebook as it is committed: no progress bars, no stderr, no widget state, no run times, no papermill.
+
+    Changes and returns the notebook.
+    """
+    for key in ("widgets", "papermill"):
+        notebook.metadata.pop(key, None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in ("tags",)})
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.get("name") != "stderr" and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+            ]
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    return notebook
+
+
+def refresh(notebook: Path) -> None:
+    """Runs a notebook with its own parameters and saves it in place with the outputs of this clean run."""
+    executed = papermill.execute_notebook(str(notebook), None, kernel_name="python3", cwd=str(notebook.parent))
+    nbformat.write(without_run_traces(executed), notebook)

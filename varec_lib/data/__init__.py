@@ -1,0 +1,1 @@
+"""Chapter 1: from a folder of videos to batches of clips."""

@@ -1,0 +1,99 @@
+"""Which videos of a manifest can be used: every file is opened and its frames counted (notebook 01).
+
+A file that is missing, unreadable or empty is never swapped for another: it is named, counted and left out, or the
+run stops (`strict`).
+"""
+
+import os
+from functools import lru_cache
+
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from varec_lib.config import TrainConfig
+from varec_lib.data.decode import VideoInfo, probe
+from varec_lib.data.manifest import SPLITS, load_manifest
+from varec_lib.errors import DataError, VideoError
+
+
+@lru_cache(maxsize=500_000)
+def _probe_once(path: str, size: int, modified_ns: int) -> VideoInfo:
+    return probe(path)
+
+
+def _examine(path: str) -> VideoInfo | str:
+    try:
+        stat = os.stat(path)
+        return _probe_once(path, stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return f"{path}: no such file. Check the name in the CSV, or the folder."
+    except VideoError as error:
+        return str(error)
+
+
+def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Splits a manifest into usable rows, with columns `frames, fps, height, width` added, and the others.
+
+    The others have a column `problem`, one sentence each. Decodes every file once, with all processors.
+    """
+    threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")  # decoding releases the GIL
+    results = threads(delayed(_examine)(path) for path in table["path"])
+    found = list(
+        tqdm(results, total=len(table), desc="checking videos", unit="video", leave=False, disable=not progress)
+    )
+    usable = [isinstance(result, VideoInfo) for result in found]
+    infos = pd.DataFrame([vars(result) for result in found if isinstance(result, VideoInfo)], dtype=object)
+    good = table[usable].reset_index(drop=True)
+    for column, kind in {"frames": int, "fps": float, "height": int, "width": int}.items():
+        good[column] = infos[column].astype(kind) if len(infos) else pd.Series(dtype=kind)
+    bad = table[[not ok for ok in usable]].reset_index(drop=True)
+    return good, bad.assign(problem=[result for result in found if isinstance(result, str)])
+
+
+def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
+    """The manifest of `config.data_dir` with every video checked: what training and evaluation use.
+
+    Prints what was left out and what looks wrong. Raises `DataError` if `config.strict` and a video is unusable, if a
+    class loses all its training videos, or if train or val would be empty.
+    """
+    table = load_manifest(config.data_dir, ucf_split=config.ucf_split, seed=config.seed)
+    good, bad = check_videos(table, progress=progress)
+    if len(bad):
+        named = "\n".join(f"  {problem}" for problem in bad["problem"].head(5))
+        more = f"\n  ... and {len(bad) - 5} more (`varec data check` lists all)" if len(bad) > 5 else ""
+        if config.strict:
+            raise DataError(f"{len(bad)} of {len(table)} videos cannot be used:\n{named}{more}")
+        print(f"Left out {len(bad)} of {len(table)} videos that cannot be used:\n{named}{more}")
+    lost = sorted(set(good["label"]) - set(good.loc[good["split"] == "train", "label"]))
+    if lost:
+        raise DataError(f"No usable training video is left of {', '.join(lost)}.")
+    for split in ("train", "val"):
+        if not (good["split"] == split).any():
+            raise DataError(f"The {split} split has no usable video.")
+    for warning in warnings_of(good):
+        print(f"Note: {warning}")
+    return good
+
+
+def warnings_of(table: pd.DataFrame) -> list[str]:
+    """What is usable but makes results doubtful: groups shared between splits, classes with a single video."""
+    found = []
+    spread = table.groupby("group")["split"].nunique()
+    leaking = sorted(spread[spread > 1].index)
+    if leaking:
+        found.append(
+            f"{len(leaking)} groups occur in more than one split (such as {leaking[0]}): test results will look too good."
+        )
+    counts = table[table["split"] == "train"]["label"].value_counts()
+    single = sorted(counts[counts == 1].index)
+    if single:
+        found.append(f"one training video only: {', '.join(single)}. Expect this class to be missed.")
+    return found
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Videos per class and split, with a row of totals."""
+    counts = pd.crosstab(table["label"], table["split"]).reindex(columns=SPLITS, fill_value=0)
+    counts.columns.name = counts.index.name = None
+    return pd.concat([counts, counts.sum().to_frame("all classes").T])

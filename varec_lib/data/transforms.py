@@ -1,0 +1,65 @@
+"""From decoded frames to what a network takes: one geometry and one colour change per clip, then normalisation."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torchvision.transforms import v2
+
+from varec_lib.data.sampling import dense_indices, uniform_indices
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of RGB in 0..1, torchvision's image models
+KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # torchvision's video ResNets
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a video becomes a network's input. A checkpoint carries it, so prediction cannot use another one."""
+
+    num_frames: int
+    frame_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sampling: str = "uniform"
+    stride: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("frame_size", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings lists
+
+    def indices(self, frames: int, **how: Any) -> list[int]:
+        """Frame indices of one clip of a video with that many frames; `how` as in `varec_lib.data.sampling`."""
+        if self.sampling == "dense":
+            return dense_indices(frames, self.num_frames, self.stride, **how)
+        return uniform_indices(frames, self.num_frames, **how)
+
+    def crop(self, clip: torch.Tensor) -> torch.Tensor:
+        """Evaluation geometry: `(..., C, H, W)` scaled to cover `frame_size`, then its centre, uint8 as before."""
+        height, width = clip.shape[-2:]
+        scale = max(self.frame_size[0] / height, self.frame_size[1] / width)
+        size = [max(round(height * scale), self.frame_size[0]), max(round(width * scale), self.frame_size[1])]
+        return v2.functional.center_crop(v2.functional.resize(clip, size, antialias=True), list(self.frame_size))
+
+    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
+        """uint8 `(..., C, H, W)` to float: scaled to 0..1, mean subtracted, divided by std. Runs on any device."""
+        mean = torch.tensor(self.mean, device=batch.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(-1, 1, 1)
+        return (batch.float() / 255 - mean) / std
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint's metadata."""
+        return asdict(self)
+
+
+def clip_augmentation(frame_size: tuple[int, int], *, flip: bool = True) -> v2.Transform:
+    """Random resized crop, flip and colour jitter on a uint8 clip `(T, C, H, W)`, giving `(T, C, *frame_size)`.
+
+    The parameters are drawn once per call, so all frames of a clip are changed alike and the motion is kept.
+    """
+    steps: list[v2.Transform] = [
+        v2.RandomResizedCrop(list(frame_size), scale=(0.6, 1.0), ratio=(4 / 5, 5 / 4), antialias=True)
+    ]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
+    steps.append(v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2))
+    return v2.Compose(steps)

@@ -1,0 +1,25 @@
+"""Errors that a user can cause: each message says what was found, where, and what to do."""
+
+
+class VarecError(Exception):
+    """Base of every error a user can cause; the command line prints it in one line and exits with 2."""
+
+
+class ConfigError(VarecError):
+    """A setting is out of range, unknown, or contradicts another."""
+
+
+class DataError(VarecError):
+    """A dataset folder, a CSV file or a split cannot be used as it is."""
+
+
+class VideoError(DataError):
+    """A video file is missing, empty, or cannot be decoded."""
+
+
+class WeightsError(VarecError):
+    """Pretrained weights are not there, are damaged, or do not fit the model."""
+
+
+class CheckpointError(VarecError):
+    """A checkpoint cannot be read, or belongs to something else."""

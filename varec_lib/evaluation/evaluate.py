@@ -1,0 +1,102 @@
+"""Runs a model over the videos of a table."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from varec_lib.config import TrainConfig
+from varec_lib.data.dataset import EvalClips, Order, make_loader
+from varec_lib.data.doctor import load_dataset
+from varec_lib.data.transforms import Preprocess
+from varec_lib.errors import CheckpointError, DataError
+from varec_lib.evaluation.metrics import Predictions
+from varec_lib.models.checkpoint import load_checkpoint
+from varec_lib.models.precision import autocast, default_device, resolve_precision
+
+
+@torch.inference_mode()
+def class_probabilities(model: nn.Module, clips: torch.Tensor, preprocess: Preprocess, precision: str) -> torch.Tensor:
+    """Softmax averaged over views: uint8 clips `(B, V, T, C, H, W)` to float `(B, K)` on the CPU."""
+    device = next(model.parameters()).device
+    batch, views = clips.shape[:2]
+    inputs = preprocess.normalise(clips.flatten(0, 1).to(device, non_blocking=True))
+    with autocast(precision, device):
+        scores = model(inputs)
+    return scores.float().softmax(dim=1).unflatten(0, (batch, views)).mean(dim=1).cpu()
+
+
+def predict_table(
+    model: nn.Module,
+    table: pd.DataFrame,
+    classes: list[str],
+    preprocess: Preprocess,
+    *,
+    views: int = 1,
+    order: Order = "forward",
+    batch_size: int = 32,
+    num_workers: int = 0,
+    precision: str = "auto",
+    progress: bool = True,
+) -> Predictions:
+    """Predictions for every row of a checked table (`path, label, group, frames`), on the model's device.
+
+    Every video counts once, with its probabilities averaged over `views` clips. `order` reverses or shuffles the
+    frames of each clip. Leaves the model in evaluation mode.
+    """
+    if not len(table):
+        raise DataError("There is no video to evaluate: the split is empty.")
+    model.eval()
+    precision = resolve_precision(precision, next(model.parameters()).device)
+    clips = EvalClips(table, preprocess, views=views, order=order)
+    loader = make_loader(clips, batch_size=max(batch_size // views, 1), num_workers=num_workers)
+    batches = tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=not progress)
+    probabilities = torch.cat([class_probabilities(model, batch, preprocess, precision) for batch, _ in batches])
+    rows = table[["path", "label", "group"]].reset_index(drop=True)
+    return Predictions(rows, classes, probabilities.numpy(), views)
+
+
+def evaluate_checkpoint(
+    checkpoint: Path | str,
+    data_dir: Path | str,
+    *,
+    split: str = "test",
+    views: int = 1,
+    order: Order = "forward",
+    batch_size: int = 32,
+    num_workers: int = 0,
+    precision: str = "auto",
+    strict: bool = False,
+    ucf_split: int = 1,
+    progress: bool = True,
+) -> Predictions:
+    """Predictions of a checkpoint (or experiment folder) for one split of a dataset folder.
+
+    Raises `CheckpointError` if the split has classes that the checkpoint does not know, `DataError` if it is empty.
+    """
+    model, about = load_checkpoint(checkpoint)
+    config = TrainConfig(data_dir=data_dir, strict=strict, ucf_split=ucf_split)
+    table = load_dataset(config, progress=progress)
+    table = table[table["split"] == split]
+    if not len(table):
+        raise DataError(f"{data_dir}: the {split} split has no video.")
+    unknown = sorted(set(table["label"]) - set(about.classes))
+    if unknown:
+        raise CheckpointError(
+            f"{checkpoint}: knows {', '.join(about.classes)}; {data_dir} also has {', '.join(unknown)}. "
+            "Train on this dataset, or evaluate on the one it was trained on."
+        )
+    return predict_table(
+        model.to(default_device()),
+        table,
+        about.classes,
+        about.preprocess,
+        views=views,
+        order=order,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        precision=precision,
+        progress=progress,
+    )

@@ -1,0 +1,34 @@
+"""CNN+LSTM: an image network reads each frame, an LSTM reads the sequence (notebook 02; LRCN, arXiv 1411.4389)."""
+
+import torch
+from torch import nn
+
+from varec_lib.models.frame_average import FrameEncoder
+from varec_lib.models.registry import register_model
+
+
+@register_model("cnnlstm")
+class CnnLstm(nn.Module):
+    """Frame features, a two-layer LSTM over them, one linear layer on the last hidden state.
+
+    With ResNet-18 and 101 classes: 15.4 M parameters.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "resnet18",
+        frame_size: tuple[int, int] = (112, 112),
+        hidden_size: int = 512,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.backbone = FrameEncoder(backbone, frame_size)
+        self.lstm = nn.LSTM(self.backbone.num_features, hidden_size, num_layers, batch_first=True)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_size, num_classes))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        features = self.backbone.encode_clips(clips)  # (B, T, F)
+        hidden, _ = self.lstm(features)  # (B, T, hidden_size)
+        return self.head(hidden[:, -1])  # (B, num_classes)

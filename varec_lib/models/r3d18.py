@@ -1,0 +1,49 @@
+"""R3D-18: a ResNet whose convolutions reach through time (notebook 03; Tran et al., arXiv 1711.11248)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.video import r3d_18
+
+from varec_lib.data.transforms import KINETICS
+from varec_lib.models.registry import register_model
+
+
+class TimePaddedConv3d(nn.Conv3d):
+    """A `Conv3d` that pads time by itself where oneDNN's bfloat16 gradient is wrong.
+
+    In torch 2.14 on CPU, the bfloat16 weight gradient of a convolution with temporal kernel 3 and temporal padding 1
+    on an input of temporal depth 2 comes from uninitialised memory. Padding first and convolving without temporal
+    padding is the same function with the right gradient (tests/models/test_r3d18.py compares both with float32).
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cpu" or self.padding[0] == 0:
+            return super().forward(x)
+        time, height, width = self.padding
+        padded = F.pad(x, (0, 0, 0, 0, time, time))
+        return F.conv3d(padded, self.weight, self.bias, self.stride, (0, height, width), self.dilation, self.groups)
+
+
+def pad_time_by_hand(network: nn.Module) -> nn.Module:
+    """Turns every `Conv3d` of a network into a `TimePaddedConv3d`, in place; weights and names stay."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            module.__class__ = TimePaddedConv3d
+    return network
+
+
+@register_model("r3d18", mean=KINETICS[0], std=KINETICS[1])
+class R3D18(nn.Module):
+    """torchvision's `r3d_18` on clips `(B, T, C, H, W)`; 33.2 M parameters with 101 classes."""
+
+    def __init__(self, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.backbone = pad_time_by_hand(r3d_18())
+        num_features = self.backbone.fc.in_features
+        self.backbone.fc = nn.Identity()
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        x = clips.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)  # (B, C, T, H, W)
+        return self.head(self.backbone(x))  # (B, 512) -> (B, num_classes)

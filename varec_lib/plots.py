@@ -1,0 +1,133 @@
+"""Every picture of the course, one function each, returning a matplotlib `Figure`."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+ACCENT, MUTED, GOOD, BAD = "#2f6db3", "#9aa5b1", "#2e8b57", "#c0392b"
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 11}
+
+
+def save(figure: Figure, path: Path | str) -> Path:
+    """Writes a figure as PNG (making its folder), closes it, and returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+    return path
+
+
+def film_strips(clips: list[torch.Tensor], titles: list[str], *, frame_width: float = 1.0) -> Figure:
+    """One row of frames per uint8 clip `(T, C, H, W)`, the title to its left; time runs to the right."""
+    longest = max(len(clip) for clip in clips)
+    height, width = clips[0].shape[-2:]
+    size = (frame_width * longest + 1.3, frame_width * height / width * len(clips) * 1.06)
+    figure, axes = plt.subplots(len(clips), 1, figsize=size, squeeze=False, layout="constrained")
+    for axis, clip, title in zip(axes[:, 0], clips, titles, strict=True):
+        frames = clip.permute(0, 2, 3, 1).numpy()  # (T, H, W, C)
+        gap = np.full((frames.shape[1], max(width // 32, 1), 3), 255, np.uint8)
+        axis.imshow(np.concatenate([part for frame in frames for part in (frame, gap)][:-1], axis=1))
+        axis.set_ylabel(title, rotation=0, ha="right", va="center")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+def training_curves(history: pd.DataFrame) -> Figure:
+    """Loss and top-1 of training and validation over the epochs; the best validation epoch is marked."""
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        for axis, name, label in ((left, "loss", "cross-entropy"), (right, "top1", "top-1")):
+            axis.plot(history["epoch"], history[f"train_{name}"], color=MUTED, marker=".", label="training clips")
+            axis.plot(history["epoch"], history[f"val_{name}"], color=ACCENT, marker=".", label="validation videos")
+            axis.set(xlabel="epoch", ylabel=label)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.grid(alpha=0.25)
+        right.set_ylim(0, 1.03)
+        best = history.sort_values(["val_top1", "val_loss"], ascending=[False, True]).iloc[0]
+        right.axvline(best["epoch"], color=GOOD, linestyle=":", label=f"best: epoch {best['epoch']:.0f}")
+        left.legend(frameon=False)
+        right.legend(frameon=False, loc="lower right")
+        return figure
+
+
+def confusion_matrix(counts: np.ndarray, classes: list[str], *, title: str = "") -> Figure:
+    """Row-normalised confusion matrix `(K, K)`: true classes down, predicted ones across, shares in per cent."""
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(classes) <= 20
+    side = max(4.2, 0.62 * len(classes)) if few else min(0.16 * len(classes), 18)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(side + 1.0, side), layout="constrained")
+        numbers = np.where(shares > 0, np.vectorize("{:.0f}".format)(shares), "") if few else False
+        sns.heatmap(
+            shares, annot=numbers, fmt="", cmap="Blues", vmin=0, vmax=100, square=True, linewidths=0.5 if few else 0,
+            xticklabels=classes, yticklabels=classes, cbar_kws={"label": "% of the true class", "shrink": 0.8}, ax=axis,
+        )  # fmt: skip
+        axis.set(xlabel="predicted", ylabel="true", title=title)
+        axis.tick_params(axis="x", rotation=45 if few else 90, labelsize=10 if few else 6)
+        axis.tick_params(axis="y", rotation=0, labelsize=10 if few else 6)
+        if few:
+            plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+        return figure
+
+
+def class_scores(table: pd.DataFrame) -> Figure:
+    """Recall of every class as bars, lowest first; `table` as `varec_lib.evaluation.metrics.per_class` gives it."""
+    ordered = table.sort_values("recall")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6.5, max(2.0, 0.34 * len(table))), layout="constrained")
+        bars = axis.barh(ordered.index, ordered["recall"], color=ACCENT)
+        axis.bar_label(bars, fmt="{:.2f}", padding=3)
+        axis.set(xlim=(0, 1.1), xlabel="recall (share of the class's videos that were recognised)")
+        return figure
+
+
+def time_orders(tables: dict[str, pd.DataFrame], column: str, *, chance: float | None = None) -> Figure:
+    """Bars of one column of `time_table` per model, grouped by the order in which frames were played."""
+    rows = [
+        {"model": model, "order": order, "value": value}
+        for model, table in tables.items()
+        for order, value in table[column].items()
+    ]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+        palette = [ACCENT, BAD, MUTED][: len({row["order"] for row in rows})]
+        sns.barplot(pd.DataFrame(rows), x="model", y="value", hue="order", palette=palette, ax=axis)
+        for container in axis.containers:
+            axis.bar_label(container, fmt="{:.2f}", padding=2)
+        if chance is not None:
+            axis.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="chance")
+        axis.set(ylim=(0, 1.12), xlabel="", ylabel=f"top-1, {column}")
+        axis.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.14))
+        return figure
+
+
+def split_counts(counts: pd.DataFrame) -> Figure:
+    """Videos per class, stacked by split; `counts` as `varec_lib.data.doctor.summary` without its totals."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7, max(2.0, 0.32 * len(counts))), layout="constrained")
+        counts.iloc[::-1].plot.barh(stacked=True, color=[ACCENT, GOOD, MUTED], ax=axis, width=0.75)
+        axis.set(xlabel="videos", ylabel="")
+        axis.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.16))
+        return figure
+
+
+def sampled_frames(frames: int, rows: dict[str, list[int]]) -> Figure:
+    """A time line per row: which of a video's `frames` frames each way of sampling takes."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 0.42 * len(rows) + 0.8), layout="constrained")
+        for y, indices in enumerate(reversed(rows.values())):
+            axis.plot([0, frames - 1], [y, y], color=MUTED, linewidth=1)
+            axis.plot(indices, [y] * len(indices), "o", color=ACCENT, markersize=6)
+        axis.set_yticks(range(len(rows)), list(reversed(rows)))
+        axis.set(xlabel="frame of the video", ylim=(-0.6, len(rows) - 0.4))
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        return figure

@@ -1,0 +1,90 @@
+"""The folder of one training run, and how to find it again.
+
+    experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
+        config.json  results.json  history.csv  plots/  checkpoints/best_model.safetensors  tensorboard/
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from varec_lib.config import TrainConfig
+from varec_lib.errors import ConfigError
+from varec_lib.models.checkpoint import BEST
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Paths and contents of an experiment folder."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> "Experiment":
+        """Makes the folder and writes `config.json`. Raises `ConfigError` where it cannot be written."""
+        stamp = f"{config.experiment_name}_{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            for attempt in range(1, 100):
+                folder = config.experiments_dir / (stamp if attempt == 1 else f"{stamp}-{attempt}")
+                try:
+                    folder.mkdir(parents=True)
+                    break
+                except FileExistsError:
+                    if not folder.is_dir():
+                        raise
+            for sub in ("checkpoints", "plots"):
+                (folder / sub).mkdir()
+            config.save(folder / "config.json")
+        except OSError as error:
+            raise ConfigError(f"{config.experiments_dir}: no experiment can be written there ({error.strerror}).") from error
+        return cls(folder)
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.folder / BEST
+
+    @property
+    def config(self) -> TrainConfig:
+        return TrainConfig.load(self.folder / "config.json")
+
+    @property
+    def results(self) -> dict[str, Any]:
+        return json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
+
+    @property
+    def history(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "history.csv")
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Writes `results.json` in one step, so that a reader never sees half of it."""
+        _write(self.folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `history.csv`, one row per epoch."""
+        _write(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def latest_experiment(experiments_dir: Path | str, **settings: Any) -> Experiment | None:
+    """The newest finished experiment whose configuration has these settings (`model="r3d18"`, ...), or None."""
+    wanted = {name: getattr(TrainConfig(**{name: value}), name) for name, value in settings.items()}
+    files = sorted(Path(experiments_dir).glob("*/results.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        experiment = Experiment(file.parent)
+        try:
+            config = experiment.config
+        except (ConfigError, OSError, ValueError, TypeError):
+            continue  # written by another version, or not an experiment
+        if experiment.best_checkpoint.is_file() and all(getattr(config, k) == v for k, v in wanted.items()):
+            return experiment
+    return None
