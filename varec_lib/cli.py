@@ -171,7 +171,7 @@ def _predict(command: Predict) -> int:
     return 1 if (table["error"] != "").any() else 0
 
 
-def _as_json(table) -> list[dict]:  # noqa: ANN001  (pandas is not imported here)
+def _as_json(table) -> list[dict]:
     rows = []
     for row in table.to_dict(orient="records"):
         ranks = range(1, sum(key.startswith("top") for key in row) + 1)
@@ -220,7 +220,7 @@ def _course(command: Course) -> int:
     return 0 if all(run.status == "ok" for run in runs) else 1
 
 
-def _quiet_stdout(quiet: bool):  # noqa: ANN202
+def _quiet_stdout(quiet: bool):
     """With --json, notes go to stderr so that stdout holds nothing but JSON."""
     from contextlib import nullcontext, redirect_stdout
 
@@ -261,6 +261,9 @@ def main(argv: list[str] | None = None) -> int:
     except VarecError as error:
         print(f"varec: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `varec ... | head`
+        sys.stderr.close()
+        return 1
     except OSError as error:
         print(f"varec: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2

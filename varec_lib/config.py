@@ -1,4 +1,4 @@
-"""`TrainConfig`: one dataclass that is the flags of `varec train`, the parameters of the notebooks, and `config.json`."""
+"""`TrainConfig`: one dataclass that is the flags of `varec train`, the notebooks' parameters, and `config.json`."""
 
 import json
 from dataclasses import asdict, dataclass, fields

@@ -13,6 +13,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from varec_lib.config import PROJECT_ROOT
+from varec_lib.data.stick_actions import generate
 from varec_lib.errors import ConfigError
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
@@ -37,10 +38,10 @@ def project_path(path: Path | str) -> Path:
     return path if path.is_absolute() else PROJECT_ROOT / path
 
 
-def shown(path: Path | str) -> str:
-    """A path for the eyes: from the project folder where it lies in there, so that outputs name no machine."""
-    path = Path(path)
-    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
+def dataset_folder(data_dir: Path | str) -> Path:
+    """The absolute folder of a notebook's `data_dir`; the embedded dataset is drawn first if it is not there yet."""
+    folder = project_path(data_dir)
+    return generate(folder) if folder == PROJECT_ROOT / "data" / "stick_actions" else folder
 
 
 def find_notebooks(names: list[str] | None = None) -> list[Path]:
@@ -110,7 +111,7 @@ def closing_table(runs: list[NotebookRun]) -> str:
 
 
 def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An executed notebook as it is committed: no progress bars, no stderr, no widget state, no run times, no papermill.
+    """An executed notebook as it is committed: without progress bars, stderr, widget state and run times.
 
     Changes and returns the notebook.
     """
@@ -123,7 +124,8 @@ def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode
             cell.outputs = [
                 output
                 for output in cell.outputs
-                if output.get("name") != "stderr" and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+                if output.get("name") != "stderr"
+                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
             ]
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     return notebook

@@ -104,6 +104,8 @@ def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler:
         dataset,
         batch_size=batch_size,
         sampler=sampler,
+        # Batch norm needs two samples: in training, a last batch of a single clip is left out of the epoch.
+        drop_last=sampler is not None and len(dataset) > batch_size and len(dataset) % batch_size == 1,
         num_workers=num_workers,
         persistent_workers=num_workers > 0 and sampler is not None,
         pin_memory=torch.cuda.is_available(),

@@ -60,10 +60,11 @@ def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
     table = load_manifest(config.data_dir, ucf_split=config.ucf_split, seed=config.seed)
     good, bad = check_videos(table, progress=progress)
     if len(bad):
+        if config.strict:
+            more = f" And {len(bad) - 1} more: `varec data check` lists all." if len(bad) > 1 else ""
+            raise DataError(f"{len(bad)} of {len(table)} videos cannot be used: {bad['problem'][0]}{more}")
         named = "\n".join(f"  {problem}" for problem in bad["problem"].head(5))
         more = f"\n  ... and {len(bad) - 5} more (`varec data check` lists all)" if len(bad) > 5 else ""
-        if config.strict:
-            raise DataError(f"{len(bad)} of {len(table)} videos cannot be used:\n{named}{more}")
         print(f"Left out {len(bad)} of {len(table)} videos that cannot be used:\n{named}{more}")
     lost = sorted(set(good["label"]) - set(good.loc[good["split"] == "train", "label"]))
     if lost:
@@ -83,7 +84,7 @@ def warnings_of(table: pd.DataFrame) -> list[str]:
     leaking = sorted(spread[spread > 1].index)
     if leaking:
         found.append(
-            f"{len(leaking)} groups occur in more than one split (such as {leaking[0]}): test results will look too good."
+            f"{len(leaking)} groups occur in more than one split (such as {leaking[0]}): results will look too good."
         )
     counts = table[table["split"] == "train"]["label"].value_counts()
     single = sorted(counts[counts == 1].index)

@@ -5,6 +5,7 @@ split between training and validation or test.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,16 @@ def _read_csv(root: Path, split: str) -> pd.DataFrame:
     if not file.is_file():
         return pd.DataFrame(columns=COLUMNS, dtype=str)
     try:
-        rows = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        rows = pd.read_csv(
+            file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, skip_blank_lines=False
+        )
     except pd.errors.EmptyDataError:
         rows = pd.DataFrame(columns=["video_name", "label"], dtype=str)
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not a readable CSV file in UTF-8 ({str(error).strip()}).") from error
+    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes a surplus first value for the row's name
+        raise DataError(f"{file}, row 2: has more values than columns. Put names that contain a comma in quotes.")
+    rows = rows[(rows != "").any(axis=1)]  # blank lines; the index still counts them
     kaggle = "clip_path" in rows
     name = "clip_path" if kaggle else "video_name"
     missing = [column for column in (name, "label") if column not in rows]
@@ -74,7 +80,7 @@ def _read_csv(root: Path, split: str) -> pd.DataFrame:
     for column in (name, "label"):
         blank = np.flatnonzero(rows[column].str.strip() == "")
         if len(blank):
-            raise DataError(f"{file}, row {blank[0] + 2}: {column} is empty.")
+            raise DataError(f"{file}, row {rows.index[blank[0]] + 2}: {column} is empty.")
     names = rows[name].str.strip()
     paths = [str(root / p.lstrip("/\\")) for p in names] if kaggle else _locate(root, file, names)
     groups = rows["group"].str.strip() if "group" in rows else pd.Series("", index=rows.index)
@@ -107,7 +113,7 @@ def _locate(root: Path, file: Path, names: pd.Series) -> list[str]:
             known.add(full)
             by_name.setdefault(entry, []).append(full)
     paths = []
-    for row, name in enumerate(names, start=2):
+    for row, name in zip(names.index + 2, names, strict=True):
         path = os.path.normpath(os.path.join(videos, name.replace("\\", "/")))
         if path not in known and len(found := by_name.get(name, [])) > 0:
             if len(found) > 1:
@@ -123,23 +129,28 @@ def _locate(root: Path, file: Path, names: pd.Series) -> list[str]:
 def validation_rows(table: pd.DataFrame, seed: int) -> pd.Index:
     """Training rows that become the validation split: whole groups, about 15 % of every class, at least one group.
 
-    Classes with a single group keep it for training. The choice depends on the seed and the group names alone.
+    No class loses its last training group. The choice depends on the seed and the group names alone.
     """
     train = table[table["split"] == "train"]
     rng = np.random.default_rng(seed)
-    sizes = train.groupby(["label", "group"], sort=True).size()
+    videos: dict[str, Counter[str]] = {}  # of each class: videos per group
+    labels_of: dict[str, set[str]] = {}
+    for label, group in zip(train["label"], train["group"], strict=True):
+        videos.setdefault(label, Counter())[group] += 1
+        labels_of.setdefault(group, set()).add(label)
+    left = {label: len(groups) for label, groups in videos.items()}  # groups that a class still has for training
     chosen: set[str] = set()
-    for _, groups in sizes.groupby(level="label", sort=True):
-        groups = groups.droplevel("label")
-        wanted = VAL_SHARE * groups.sum()
-        taken = sum(groups.get(g, 0) for g in groups.index.intersection(list(chosen)))
-        order = rng.permutation(len(groups))
-        for group in groups.index[order]:
-            if taken >= wanted or len(set(groups.index) - chosen) <= 1:
+    for label in sorted(videos):
+        groups = videos[label]
+        wanted, taken = VAL_SHARE * groups.total(), sum(count for group, count in groups.items() if group in chosen)
+        for group in rng.permutation(sorted(groups)).tolist():
+            if taken >= wanted:
                 break
-            if group not in chosen:
+            if group not in chosen and all(left[other] > 1 for other in labels_of[group]):
                 chosen.add(group)
                 taken += groups[group]
+                for other in labels_of[group]:
+                    left[other] -= 1
     if not chosen:
         raise DataError(
             "No validation list, and none can be carved out of train: every class has one group only. "

@@ -12,16 +12,17 @@ def uniform_indices(
 ) -> list[int]:
     """One frame from each of `num_frames` equal segments of the video (TSN, arXiv 1608.00859).
 
-    Training draws the position inside each segment anew (temporal jitter); evaluation takes the middle, or with
-    several views the `view`-th of `views` evenly spaced positions.
+    Training draws a frame anew from each segment (temporal jitter), so none comes twice; evaluation takes the middle,
+    or with several views the `view`-th of `views` evenly spaced positions.
     """
     if frames < num_frames:
         return [i % frames for i in range(num_frames)]
     if generator is not None:
-        offsets = torch.rand(num_frames, generator=generator).tolist()
-    else:
-        offsets = [(view + 0.5) / views] * num_frames
-    return [int((i + offset) * frames / num_frames) for i, offset in enumerate(offsets)]
+        edges = [i * frames // num_frames for i in range(num_frames + 1)]  # whole frames: no two segments share one
+        draws = torch.rand(num_frames, generator=generator).tolist()
+        return [edges[i] + int(draw * (edges[i + 1] - edges[i])) for i, draw in enumerate(draws)]
+    offset = (view + 0.5) / views
+    return [int((i + offset) * frames / num_frames) for i in range(num_frames)]
 
 
 def dense_indices(

@@ -48,5 +48,7 @@ def read_lists(root: Path, lists: Path, split: int) -> pd.DataFrame:
 def _class_numbers(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
-    pairs = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {name: number for number, name in pairs}
+    lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
+    if any(len(line) not in (0, 2) for line in lines):
+        raise DataError(f"{file}: its lines must be `number class`, such as `1 ApplyEyeMakeup`.")
+    return {line[1]: line[0] for line in lines if line}

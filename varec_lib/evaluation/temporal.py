@@ -9,7 +9,7 @@ from varec_lib.evaluation.metrics import Predictions
 
 
 def time_orders(checkpoint: Path | str, data_dir: Path | str, **options: object) -> dict[str, Predictions]:
-    """Predictions of a checkpoint for a split played forward, reversed and shuffled; options as `evaluate_checkpoint`."""
+    """Predictions for a split played forward, reversed and shuffled; options as in `evaluate_checkpoint`."""
     orders = ("forward", "reversed", "shuffled")
     return {order: evaluate_checkpoint(checkpoint, data_dir, order=order, **options) for order in orders}
 

@@ -72,7 +72,7 @@ def load_checkpoint(path: Path | str) -> tuple[nn.Module, Checkpoint]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = (file.metadata() or {}).get("varec")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). Copy it again.") from error
     about = _described(path, metadata)
@@ -81,7 +81,9 @@ def load_checkpoint(path: Path | str) -> tuple[nn.Module, Checkpoint]:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{path}: its weights do not fit the model {about.model!r} of this code: {reason}") from error
+        raise CheckpointError(
+            f"{path}: its weights do not fit the model {about.model!r} of this code: {reason}"
+        ) from error
     return model.eval(), about
 
 

@@ -58,7 +58,11 @@ class FrameAverage(nn.Module):
     """Mean of the frame features over time, then one linear layer. Blind to the order of frames by construction."""
 
     def __init__(
-        self, num_classes: int, backbone: str = "resnet18", frame_size: tuple[int, int] = (112, 112), dropout: float = 0.5
+        self,
+        num_classes: int,
+        backbone: str = "resnet18",
+        frame_size: tuple[int, int] = (112, 112),
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.backbone = FrameEncoder(backbone, frame_size)

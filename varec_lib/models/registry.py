@@ -79,7 +79,7 @@ def load_plugin(path: Path | str) -> None:
     before = set(model_names())
     spec.loader.exec_module(module)
     if set(model_names()) == before and not any(e.build.__module__ == module.__name__ for e in _MODELS.values()):
-        raise ConfigError(f"{path}: registers no model. Put @register_model(\"name\") above a function or class.")
+        raise ConfigError(f'{path}: registers no model. Put @register_model("name") above a function or class.')
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,7 +1,7 @@
 """The folder of one training run, and how to find it again.
 
-    experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
-        config.json  results.json  history.csv  plots/  checkpoints/best_model.safetensors  tensorboard/
+experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
+    config.json  results.json  history.csv  plots/  checkpoints/best_model.safetensors  tensorboard/
 """
 
 import json
@@ -41,7 +41,9 @@ class Experiment:
                 (folder / sub).mkdir()
             config.save(folder / "config.json")
         except OSError as error:
-            raise ConfigError(f"{config.experiments_dir}: no experiment can be written there ({error.strerror}).") from error
+            raise ConfigError(
+                f"{config.experiments_dir}: no experiment can be written there ({error.strerror})."
+            ) from error
         return cls(folder)
 
     @property
@@ -85,6 +87,11 @@ def latest_experiment(experiments_dir: Path | str, **settings: Any) -> Experimen
             config = experiment.config
         except (ConfigError, OSError, ValueError, TypeError):
             continue  # written by another version, or not an experiment
-        if experiment.best_checkpoint.is_file() and all(getattr(config, k) == v for k, v in wanted.items()):
+        if experiment.best_checkpoint.is_file() and all(_same(getattr(config, k), v) for k, v in wanted.items()):
             return experiment
     return None
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    both_paths = isinstance(value, Path) and isinstance(wanted, Path)
+    return value.resolve() == wanted.resolve() if both_paths else value == wanted

@@ -16,7 +16,7 @@ from varec_lib import plots
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import EpochSampler, TrainClips, make_loader
 from varec_lib.data.doctor import load_dataset
-from varec_lib.data.manifest import classes_of
+from varec_lib.data.manifest import SPLITS, classes_of
 from varec_lib.data.transforms import Preprocess
 from varec_lib.errors import ConfigError, VarecError
 from varec_lib.evaluation.evaluate import predict_table
@@ -51,7 +51,10 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
     prepare_backbone(model, config)
     about = Checkpoint(config.model, arguments, classes, preprocess)
     experiment = Experiment.create(config)
-    print(f"{config.model}: {parameter_count(model) / 1e6:.1f} M parameters, {precision}. Experiment {experiment.folder}")
+    counts = table["split"].value_counts()
+    print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {len(classes)} classes")
+    size = parameter_count(model) / 1e6
+    print(f"{config.model}: {size:.1f} M parameters, {precision}. Experiment {experiment.folder.name}")
     trainer = Trainer(config, model, about, table, experiment, precision, progress)
     trainer.run()
     return trainer.finish()
@@ -100,9 +103,7 @@ class Trainer:
             rows, about.classes, about.preprocess, augment=config.augment, flip=config.flip, seed=config.seed
         )
         self.sampler = EpochSampler(len(rows), config.seed)
-        loader = make_loader(
-            clips, batch_size=config.batch_size, num_workers=config.num_workers, sampler=self.sampler
-        )
+        loader = make_loader(clips, batch_size=config.batch_size, num_workers=config.num_workers, sampler=self.sampler)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(channels_last(model), optimizer, loader)
@@ -133,7 +134,12 @@ class Trainer:
                         break
             except KeyboardInterrupt:
                 self.stopped = "interrupted"
-                print("Interrupted: the best checkpoint so far is kept.")
+                kept = (
+                    f"the best checkpoint so far (epoch {self.best['epoch']}) is kept"
+                    if self.best
+                    else "nothing to keep yet"
+                )
+                print(f"Interrupted: {kept}.")
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training clips; returns loss and top-1 (weighted by clips), seconds and clips/s."""
@@ -147,7 +153,9 @@ class Trainer:
                     scores = self.model(self.about.preprocess.normalise(clips))
                 loss = self.criterion(scores.float(), labels)
                 if not torch.isfinite(loss):
-                    raise VarecError(f"The loss became {loss.item()} in epoch {epoch}. Lower --lr, or use --precision fp32.")
+                    raise VarecError(
+                        f"The loss became {loss.item()} in epoch {epoch}. Lower --lr, or use --precision fp32."
+                    )
                 self.accelerator.backward(loss)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
@@ -185,15 +193,19 @@ class Trainer:
         self.experiment.write_history(self.history)
         for name, value in row.items():
             board.add_scalar(name, value, row["epoch"])
-        better = self.best is None or (row["val_top1"], -row["val_loss"]) > (self.best["val_top1"], -self.best["val_loss"])
+        better = self.best is None or (row["val_top1"], -row["val_loss"]) > (
+            self.best["val_top1"],
+            -self.best["val_loss"],
+        )
         if better:
             self.best = row
             metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss")}
             about = Checkpoint(**{**vars(self.about), "metrics": metrics})
             save_checkpoint(self.experiment.best_checkpoint, self.accelerator.unwrap_model(self.model), about)
         print(
-            f"epoch {row['epoch']:3d}/{self.config.epochs}  train loss {row['train_loss']:.3f} top-1 "
-            f"{row['train_top1']:.3f}  val loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}{'*' if better else ' '}"
+            f"epoch {row['epoch']:3d}/{self.config.epochs}"
+            f"  train loss {row['train_loss']:.3f} top-1 {row['train_top1']:.3f}"
+            f"  val loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}{'*' if better else ' '}"
             f"  lr {row['lr']:.1e}  {row['clips_per_second']:.1f} clips/s"
         )
 

@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the first target that needs it creates (5 to 6 GB with torch).
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help course test test-fast lab lint format notebooks clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+course: $(READY)  ## install, draw the embedded dataset, run every notebook, print a table of results
+	$(BIN)/varec data demo
+	$(BIN)/varec course
+
+test: $(READY)  ## run all tests, the committed notebooks among them (about half an hour on 2 cores)
+	$(BIN)/varec data demo
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
+
+test-fast: $(READY)  ## run the tests that take no training, under 2 minutes
+	$(BIN)/pytest -m "not slow" tests
+
+lab: $(READY)  ## open JupyterLab on the first notebook
+	$(BIN)/varec data demo
+	$(BIN)/jupyter lab notebooks/01_data_exploration.ipynb
+
+lint: $(READY)  ## check style and format of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## put code and notebooks into that format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(READY)  ## run every notebook and save its outputs in place, as they are committed
+	$(BIN)/varec data demo
+	$(BIN)/varec course --refresh
+
+clean:  ## remove what was generated: dataset, experiments, runs (not .venv)
+	rm -rf data/stick_actions experiments runs
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "varec needs Python 3.11 or newer; set PYTHON=python3.11")'
+	@echo "Installing into .venv: torch and JupyterLab take a few minutes ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

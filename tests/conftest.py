@@ -1,0 +1,129 @@
+"""Shared fixtures: real video files whose every frame is known, small datasets made of them, a checkpoint."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from varec_lib.data.decode import cv2  # decode silences OpenCV before it is imported
+from varec_lib.data.stick_actions import generate
+from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
+from varec_lib.models.registry import build_model
+
+FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
+BITS = 8
+
+
+def _drawn(number: int, size: tuple[int, int]) -> np.ndarray:
+    """A frame (H, W, 3) that shows its number: eight vertical bands, white where a bit is set."""
+    bits = (np.arange(size[1]) * BITS // size[1])[None, :, None]
+    return np.broadcast_to((number >> bits & 1) * 255, (*size, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """`write(path, frames, size=(64, 64), fps=15)`: a real video of frames that show their numbers.
+
+    `frames` is a count, or the numbers (below 256) to show. `size` is (height, width), even, as the encoders want.
+    """
+
+    def write(
+        path: Path, frames: int | Iterable[int], size: tuple[int, int] = (64, 64), fps: float = 15, fourcc: str = ""
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        code = cv2.VideoWriter_fourcc(*(fourcc or FOURCC[path.suffix]))
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, size[::-1])
+        assert writer.isOpened(), f"OpenCV cannot write {path}"
+        for number in range(frames) if isinstance(frames, int) else frames:
+            writer.write(_drawn(number, size))
+        writer.release()
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def frame_numbers() -> Callable[[torch.Tensor], list[int]]:
+    """`read(clip)`: the numbers that the frames of a uint8 clip (T, C, H, W) show."""
+
+    def read(clip: torch.Tensor) -> list[int]:
+        assert clip.dtype == torch.uint8 and clip.dim() == 4
+        bands = clip.float().mean(dim=(1, 2)).unflatten(1, (BITS, -1)).mean(dim=2) > 127  # (T, BITS)
+        return [sum(1 << bit for bit in range(BITS) if row[bit]) for row in bands.tolist()]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def numbered_dataset(tmp_path_factory, write_video) -> Path:
+    """alpha, beta and gamma, each with 6 training, 2 validation and 2 test videos of 12 to 20 numbered frames.
+
+    Videos of a class differ in their first number; two videos make a group. Not to be changed: copy it first.
+    """
+    root = tmp_path_factory.mktemp("numbered")
+    for split, groups in {"train": (0, 1, 2), "val": (3,), "test": (4,)}.items():
+        rows = []
+        for offset, label in enumerate(("alpha", "beta", "gamma")):
+            for video in (2 * group + part for group in groups for part in (0, 1)):
+                name = f"{label}/{label}_{video}.mkv"
+                first = 30 * offset + 15 * video
+                write_video(root / "videos" / name, range(first, first + 12 + (3 * video + offset) % 9))
+                rows.append((name, label, f"{label}_g{video // 2}"))
+        pd.DataFrame(rows, columns=["video_name", "label", "group"]).to_csv(root / f"{split}.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_stick_actions(tmp_path_factory) -> Path:
+    """stick-actions with 2, 1 and 1 performers and one take of each action: 16, 8 and 8 videos."""
+    root = tmp_path_factory.mktemp("stick") / "stick_actions"
+    return generate(root, performers=(2, 1, 1), takes=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """An untrained CNN+LSTM for the classes of `numbered_dataset`: 4 frames of 32x32."""
+    arguments = {"backbone": "squeezenet1_1", "frame_size": (32, 32), "num_frames": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model("cnnlstm", 3, **arguments)
+    about = Checkpoint("cnnlstm", arguments, ["alpha", "beta", "gamma"], Preprocess(4, (32, 32), *IMAGENET))
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, model, about)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ucf5() -> Path:
+    """250 real UCF-101 clips of 5 classes, where they are on this machine."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "ucf5"
+    folder = Path(os.environ.get("VAREC_UCF5", beside))
+    if not (folder / "train.csv").is_file():
+        pytest.skip("no real UCF-101 clips: set VAREC_UCF5 to a folder with train.csv and videos/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ucf_splits(ucf5) -> Path:
+    """The official lists of UCF-101, beside the real clips."""
+    folder = ucf5.parent / "ucf_splits"
+    if not (folder / "trainlist01.txt").is_file():
+        pytest.skip("no official UCF-101 lists: they belong into ucf_splits/ beside the real clips")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Callable[..., None]:
+    """`run(*arguments)`: runs an ffmpeg that the package index carries, as `ffmpeg -y <arguments>`."""
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+
+    def run(*arguments: object) -> None:
+        subprocess.run([program, "-y", "-v", "error", *map(str, arguments)], check=True)
+
+    return run

@@ -1,0 +1,309 @@
+"""Manifests: three layouts become one table, and validation is carved out of train by group."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from varec_lib.data.doctor import check_videos
+from varec_lib.data.manifest import COLUMNS, classes_of, infer_group, load_manifest, validation_rows
+from varec_lib.errors import DataError
+
+
+def dataset(root: Path, *, videos: tuple[str, ...] = (), **csv: str) -> Path:
+    """A folder with (empty) files below videos/, and CSV files of the given text."""
+    for name in videos:
+        (root / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "videos" / name).touch()
+    for split, text in csv.items():
+        (root / f"{split}.csv").write_text(text, encoding="utf-8")
+    return root
+
+
+def names(table: pd.DataFrame, root: Path) -> list[str]:
+    return [Path(path).relative_to(root.resolve()).as_posix() for path in table["path"]]
+
+
+def of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    return table[table["split"] == split]
+
+
+# The layout of this project
+
+
+def test_own_layout_becomes_one_table_in_the_order_of_the_lists(numbered_dataset):
+    table = load_manifest(numbered_dataset)
+    assert list(table.columns) == COLUMNS
+    assert table["split"].value_counts().to_dict() == {"train": 18, "val": 6, "test": 6}
+    rows = pd.concat([pd.read_csv(numbered_dataset / f"{split}.csv") for split in ("train", "val", "test")])
+    assert names(table, numbered_dataset) == [f"videos/{name}" for name in rows["video_name"]]
+    assert table["label"].tolist() == rows["label"].tolist() and table["group"].tolist() == rows["group"].tolist()
+    assert all(Path(path).is_absolute() and Path(path).is_file() for path in table["path"])
+
+
+def test_names_may_have_sub_folders_or_be_bare(tmp_path):
+    root = dataset(
+        tmp_path,
+        videos=("top.avi", "deep/er/one.avi", "deep/two.avi"),
+        train="video_name,label\ntop.avi,a\none.avi,a\ndeep/two.avi,b\ndeep\\two.avi,b\n",
+        val="video_name,label\ntop.avi,a\n",
+    )
+    expected = ["videos/top.avi", "videos/deep/er/one.avi", "videos/deep/two.avi", "videos/deep/two.avi"]
+    assert names(of_split(load_manifest(root), "train"), root) == expected
+
+
+def test_a_bare_name_in_several_folders_is_an_error_with_file_and_row(tmp_path):
+    root = dataset(tmp_path, videos=("x/one.avi", "y/one.avi", "z.avi"), train="video_name,label\nz.avi,a\none.avi,a\n")
+    with pytest.raises(DataError, match=r"train\.csv, row 3: one\.avi exists in several folders.*Write the folder too"):
+        load_manifest(root)
+
+
+def test_absolute_paths_stay_as_they_are(tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "clip.avi"
+    elsewhere.parent.mkdir()
+    elsewhere.touch()
+    root = dataset(
+        tmp_path / "set",
+        videos=("one.avi",),
+        train=f"video_name,label\n{elsewhere},a\none.avi,a\n",
+        val="video_name,label\none.avi,a\n",
+    )
+    assert load_manifest(root)["path"].tolist()[0] == str(elsewhere)
+
+
+def test_spaces_accents_commas_and_a_byte_order_mark_are_read(tmp_path):
+    root = dataset(tmp_path / "my data – Übung", videos=("ein Sprung.avi", "日本/走る.avi", "one, two.avi"))
+    text = 'video_name, label\nein Sprung.avi, hoch springen\n日本/走る.avi,走る\n"one, two.avi",zählen\n'
+    (root / "train.csv").write_text(text, encoding="utf-8-sig")
+    dataset(root, val="video_name,label\nein Sprung.avi,hoch springen\n")
+    table = load_manifest(root)
+    assert table["label"].tolist() == ["hoch springen", "走る", "zählen", "hoch springen"]
+    assert all(Path(path).is_file() for path in table["path"])
+
+
+def test_labels_that_look_like_numbers_or_missing_values_stay_text(tmp_path):
+    rows = "video_name,label\na.avi,007\nb.avi,NA\nc.avi,1.0\n"
+    table = load_manifest(dataset(tmp_path, videos=("a.avi", "b.avi", "c.avi"), train=rows, val=rows))
+    assert of_split(table, "train")["label"].tolist() == ["007", "NA", "1.0"]
+
+
+def test_a_group_column_wins_over_the_name_where_it_is_filled(tmp_path):
+    rows = "video_name,label,group\nv_A_g01_c01.avi,A,anna\nv_A_g02_c01.avi,A,\nx/other.avi,A,\n"
+    table = load_manifest(dataset(tmp_path, train=rows, val=rows))
+    assert of_split(table, "train")["group"].tolist() == ["anna", "A_g02", "x/other.avi"]
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("v_Archery_g07_c02.avi", "Archery_g07"),
+        ("Archery/v_Archery_g07_c02.avi", "Archery_g07"),
+        ("train\\Archery\\v_Archery_g07_c02.mp4", "Archery_g07"),
+        ("v_YoYo_g25_c05.mkv", "YoYo_g25"),
+        ("holiday.avi", "holiday.avi"),
+        ("a/holiday.avi", "a/holiday.avi"),
+        ("my_v_Archery_g07_c02.avi", "my_v_Archery_g07_c02.avi"),
+    ],
+)
+def test_the_group_comes_from_ucf_names_and_is_the_video_itself_otherwise(name, group):
+    assert infer_group(name) == group
+
+
+def test_classes_are_the_sorted_training_labels(tmp_path):
+    rows = "video_name,label\n1.avi,walk\n2.avi,Zoo\n3.avi,jump\n4.avi,walk\n"
+    table = load_manifest(dataset(tmp_path, train=rows, val="video_name,label\n5.avi,jump\n"))
+    assert classes_of(table) == ["Zoo", "jump", "walk"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("clip,label\na.avi,x\n", r"column video_name is missing\. Found: clip, label"),
+        ("video_name\na.avi\n", r"column label is missing\. Found: video_name\."),
+        ("video_name;label\na.avi;x\n", "column video_name and label is missing"),
+        ("video_name,label\na.avi,x\nb.avi,\n", "row 3: label is empty"),
+        ("video_name,label\na.avi,x\nb.avi\n", "row 3: label is empty"),
+        ("video_name,label\na.avi,x\n\n\n,x\n", "row 5: video_name is empty"),
+        ("video_name,label\na, b.avi,x\n", "row 2: has more values than columns"),
+        ("video_name,label\na.avi,x\nb, c.avi,x\n", "not a readable CSV file.*line 3"),
+    ],
+)
+def test_a_malformed_list_is_an_error_with_file_and_row(tmp_path, text, words):
+    with pytest.raises(DataError, match=rf"train\.csv.*{words}"):
+        load_manifest(dataset(tmp_path, train=text))
+
+
+def test_a_list_that_is_not_utf8_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "train.csv").write_bytes("video_name,label\nsprünge.avi,x\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"train\.csv.*UTF-8"):
+        load_manifest(tmp_path)
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    root = dataset(tmp_path, train="video_name,label\n\na.avi,x\n\nb.avi,x\n\n", val="video_name,label\nc.avi,x\n")
+    assert names(load_manifest(root), root) == ["videos/a.avi", "videos/b.avi", "videos/c.avi"]
+
+
+def test_a_folder_without_lists_is_an_error_that_names_the_layouts(tmp_path):
+    with pytest.raises(DataError, match=r"neither train\.csv .* nor UCF-101's trainlist02\.txt"):
+        load_manifest(tmp_path, ucf_split=2)
+    with pytest.raises(DataError, match="no such folder"):
+        load_manifest(tmp_path / "gone")
+
+
+# The Kaggle layout
+
+
+@pytest.mark.parametrize("inside", ["archive", "."])
+def test_kaggle_layout_is_read_from_its_folder_or_the_one_above(tmp_path, write_video, inside):
+    folder = tmp_path / inside
+    for split, group in (("train", "g08"), ("val", "g23"), ("test", "g01")):
+        path = f"/{split}/Archery/v_Archery_{group}_c01.avi"
+        write_video(folder / path[1:], 3)
+        rows = f"clip_name,clip_path,label\nv_Archery_{group}_c01,{path},Archery\n"
+        (folder / f"{split}.csv").write_text(rows)
+    table = load_manifest(tmp_path)
+    assert table["group"].tolist() == ["Archery_g08", "Archery_g23", "Archery_g01"]
+    assert table["label"].tolist() == ["Archery"] * 3 and table["split"].tolist() == ["train", "val", "test"]
+    good, bad = check_videos(table, progress=False)
+    assert len(good) == 3 and len(bad) == 0
+
+
+# UCF-101 with the official lists
+
+
+def ucf101_folder(root: Path, newline: str, lists: str = "ucfTrainTestlist") -> Path:
+    """Two classes, four training groups and one test group each."""
+    train, test = [], []
+    for number, label in enumerate(("Archery", "YoYo"), start=1):
+        for group in range(1, 6):
+            for clip in (1, 2):
+                name = f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
+                (root / "UCF-101" / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / "UCF-101" / name).touch()
+                test.append(name) if group == 1 else train.append(f"{name} {number}")
+    (root / lists).mkdir(exist_ok=True)
+    for file, lines in {"classInd": ["1 Archery", "2 YoYo"], "trainlist01": train, "testlist01": test}.items():
+        (root / lists / f"{file}.txt").write_bytes((newline.join(lines) + newline).encode())
+    return root
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("lists", ["ucfTrainTestlist", "."])
+def test_ucf101_is_read_with_its_official_lists(tmp_path, newline, lists):
+    table = load_manifest(ucf101_folder(tmp_path, newline, lists))
+    assert len(table) == 20 and all(Path(path).is_file() for path in table["path"])
+    test = of_split(table, "test")
+    assert sorted(test["group"].unique()) == ["Archery_g01", "YoYo_g01"] and len(test) == 4
+    assert classes_of(table) == ["Archery", "YoYo"]
+    assert of_split(table, "val")["label"].value_counts().to_dict() == {"Archery": 2, "YoYo": 2}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("testlist01.txt", "Archery/v_Archery_g01_c01.avi\nArchery/holiday.avi\n", "line 2: 'Archery/holiday.avi' is not"),
+        ("trainlist01.txt", "YoYo/v_YoYo_g02_c01.avi 1\n", "line 1: YoYo is not class 1"),
+        ("classInd.txt", "1 Archery\nYoYo\n", "number class"),
+        ("testlist01.txt", None, "no such file"),
+    ],
+)
+def test_a_wrong_ucf101_list_is_an_error_with_file_and_line(tmp_path, file, text, words):
+    path = ucf101_folder(tmp_path, "\n") / "ucfTrainTestlist" / file
+    path.unlink()
+    if text:
+        path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        load_manifest(tmp_path)
+    assert file in str(caught.value) and words in str(caught.value)
+
+
+def test_the_real_lists_and_clips_of_ucf101_are_read_together(tmp_path, ucf5, ucf_splits):
+    for clip in (ucf5 / "videos").glob("v_Archery_*.avi"):
+        (tmp_path / "UCF-101" / "Archery").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "UCF-101" / "Archery" / clip.name).symlink_to(clip)
+    (tmp_path / "ucfTrainTestlist").symlink_to(ucf_splits)
+    table = load_manifest(tmp_path, ucf_split=1)
+    assert len(classes_of(table)) == 101
+    assert len(of_split(table, "test")) == 3783 and len(table) == 3783 + 9537  # the published sizes
+    ours = load_manifest(ucf5)
+    present = table[[Path(path).is_file() for path in table["path"]]]
+    expected = ours[ours["label"] == "Archery"]
+    by_name = {Path(row.path).name: (row.label, row.group, row.split == "test") for row in present.itertuples()}
+    assert by_name == {Path(row.path).name: (row.label, row.group, row.split == "test") for row in expected.itertuples()}
+    good, bad = check_videos(present.groupby("group").head(1), progress=False)
+    assert len(good) == 25 and len(bad) == 0
+
+
+# Validation carved out of train
+
+
+def table_of(groups: dict[str, list[str]], per_group: int = 2) -> pd.DataFrame:
+    rows = [
+        (f"{label}/{group}_{clip}.avi", label, group, "train")
+        for label, members in groups.items()
+        for group in members
+        for clip in range(per_group)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def own_groups(classes: int, groups: int) -> dict[str, list[str]]:
+    return {f"c{c}": [f"c{c}_g{g}" for g in range(groups)] for c in range(classes)}
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 18])
+def test_carved_validation_takes_whole_groups_of_every_class(count):
+    table = table_of(own_groups(5, count))
+    for seed in range(5):
+        val = table.loc[validation_rows(table, seed)]
+        train = table.drop(val.index)
+        assert set(val["label"]) == set(train["label"]) == set(table["label"])
+        assert not set(val["group"]) & set(train["group"])
+        assert val["group"].nunique() == 5 * max(1, -(-count * 15 // 100))  # 15 % of the groups, rounded up
+
+
+def test_carved_validation_depends_on_seed_and_group_names_alone():
+    table = table_of(own_groups(4, 10))
+    chosen = [set(table.loc[validation_rows(table, seed), "group"]) for seed in range(5)]
+    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True)
+    assert chosen == [set(shuffled.loc[validation_rows(shuffled, seed), "group"]) for seed in range(5)]
+    assert len({frozenset(groups) for groups in chosen}) > 1
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"alone": ["g1"], "many": ["g1", "g2", "g3", "g4"]},
+        {"a": ["g1", "g2"], "b": ["g2", "g3"], "c": ["g1", "g3"]},
+        {label: [f"person{p}" for p in range(6)] for label in "abcdefgh"},
+    ],
+)
+def test_no_class_loses_its_last_training_group_where_classes_share_groups(groups):
+    table = table_of(groups)
+    for seed in range(20):
+        val = table.loc[validation_rows(table, seed)]
+        train = table.drop(val.index)
+        assert len(val) and set(train["label"]) == set(table["label"])
+        assert not set(val["group"]) & set(train["group"])
+
+
+def test_validation_is_carved_without_touching_the_test_videos(tmp_path, numbered_dataset):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_bytes((numbered_dataset / f"{split}.csv").read_bytes())
+    (tmp_path / "videos").symlink_to(numbered_dataset / "videos")
+    before, after = load_manifest(numbered_dataset), load_manifest(tmp_path, seed=3)
+    assert names(of_split(after, "test"), numbered_dataset) == names(of_split(before, "test"), numbered_dataset)
+    val, train = of_split(after, "val"), of_split(after, "train")
+    assert sorted([*val["path"], *train["path"]]) == sorted(of_split(before, "train")["path"])
+    assert val["label"].value_counts().to_dict() == {"alpha": 2, "beta": 2, "gamma": 2}
+    assert load_manifest(tmp_path, seed=3).equals(after)
+
+
+def test_a_given_validation_list_is_kept(numbered_dataset):
+    assert set(of_split(load_manifest(numbered_dataset), "val")["group"]) == {"alpha_g3", "beta_g3", "gamma_g3"}
+
+
+def test_nothing_to_carve_is_an_error_that_says_what_to_add():
+    with pytest.raises(DataError, match=r"one group only. Add a val\.csv, or a `group` column"):
+        validation_rows(table_of({"a": ["g1"], "b": ["g2"]}), seed=0)
