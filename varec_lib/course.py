@@ -77,6 +77,7 @@ def parse_parameters(pairs: list[tuple[str, str]], notebooks: list[Path]) -> dic
 
 def run_course(parameters: dict[Path, dict[str, Any]], output_dir: Path) -> list[NotebookRun]:
     """Runs each notebook with its parameters; the executed copies land in `output_dir`, also when a cell fails."""
+    output_dir = output_dir.resolve()  # papermill changes the working directory
     output_dir.mkdir(parents=True, exist_ok=True)
     return [_run(notebook, values, output_dir / notebook.name) for notebook, values in parameters.items()]
 

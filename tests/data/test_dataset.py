@@ -1,6 +1,5 @@
 """Datasets: the same clips whatever reads them, and the same pixels for evaluation and prediction."""
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -53,7 +52,7 @@ def test_training_clips_have_the_stated_shape_type_and_label(train_rows):
     assert [clips(train_rows)[1, row][1] for row in (0, 6, 12)] == [0, 1, 2] and label == 0
 
 
-@pytest.mark.parametrize(("num_workers", "context"), [(1, None), (2, None), (2, "spawn")])
+@pytest.mark.parametrize(("num_workers", "context"), [(2, None), (1, "spawn")])
 def test_training_clips_do_not_depend_on_the_workers(train_rows, num_workers, context):
     rows = train_rows[::3].reset_index(drop=True)
     expected, expected_labels = epoch_of(rows, 1)
@@ -65,7 +64,6 @@ def test_training_clips_do_not_depend_on_batches_or_global_random_state(train_ro
     torch.manual_seed(1)
     expected = epoch_of(train_rows, 1)[0]
     torch.manual_seed(2)
-    np.random.default_rng(5)
     before = torch.get_rng_state()
     assert torch.equal(clips(train_rows)[1, 3][0], clips(train_rows)[1, 3][0])
     assert torch.equal(torch.get_rng_state(), before)  # nor do they disturb it

@@ -8,10 +8,11 @@ from varec_lib.errors import ConfigError
 from varec_lib.models.frame_average import FrameAverage, FrameEncoder
 
 FAST = [
-    ("resnet18", 32), ("mobilenet_v2", 32), ("mobilenet_v3_small", 32), ("efficientnet_b0", 32), ("densenet121", 32),
-    ("squeezenet1_1", 32), ("shufflenet_v2_x0_5", 32), ("mnasnet0_5", 32), ("regnet_y_400mf", 32), ("alexnet", 64),
+    ("resnet18", 32), ("mobilenet_v3_small", 32), ("densenet121", 32), ("squeezenet1_1", 32),
+    ("shufflenet_v2_x0_5", 32), ("alexnet", 64),
 ]  # fmt: skip
 HEAVY = [
+    ("mobilenet_v2", 32), ("efficientnet_b0", 32), ("mnasnet0_5", 32), ("regnet_y_400mf", 32),
     ("vgg11", 32), ("convnext_tiny", 64), ("googlenet", 64), ("inception_v3", 96), ("swin_t", 64), ("swin_v2_t", 64),
     ("resnext50_32x4d", 64), ("wide_resnet50_2", 64), ("vit_b_16", 224), ("maxvit_t", 224),
 ]  # fmt: skip

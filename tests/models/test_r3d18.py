@@ -34,7 +34,9 @@ def wrong_convolutions(model: nn.Module, num_frames: int) -> list[str]:
 
 
 @needs_bf16
-@pytest.mark.parametrize("num_frames", [4, 8, 16, 32])
+@pytest.mark.parametrize(
+    "num_frames", [8, 16, pytest.param(4, marks=pytest.mark.slow), pytest.param(32, marks=pytest.mark.slow)]
+)
 def test_bf16_gradients_agree_with_fp32(num_frames):
     torch.manual_seed(0)
     assert wrong_convolutions(R3D18(4), num_frames) == []

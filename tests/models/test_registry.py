@@ -10,7 +10,14 @@ from varec_lib import cli
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
-from varec_lib.models.registry import build_model, load_plugin, model_entry, model_names, parameter_count, register_model
+from varec_lib.models.registry import (
+    build_model,
+    load_plugin,
+    model_entry,
+    model_names,
+    parameter_count,
+    register_model,
+)
 from varec_lib.training.loop import train
 
 SMALL = {"backbone": "squeezenet1_1", "frame_size": (32, 32), "num_frames": 4}
@@ -69,8 +76,9 @@ def test_which_models_are_blind_to_the_order_of_frames(name, blind):
     model = build_model(name, 5, **SMALL | {"frame_size": (64, 64), "num_frames": 8}).eval()
     clips = torch.rand(2, 8, 3, 64, 64)
     with torch.no_grad():
-        forward, reversed_, shuffled = (model(clips[:, order]) for order in (range(8), range(7, -1, -1), [3, 0, 7, 1, 6, 2, 5, 4]))
-    for other in (reversed_, shuffled):
+        orders = (range(8), range(7, -1, -1), (3, 0, 7, 1, 6, 2, 5, 4))
+        forward, backwards, shuffled = (model(clips[:, list(order)]) for order in orders)
+    for other in (backwards, shuffled):
         assert torch.allclose(forward, other, rtol=1e-4, atol=1e-5) == blind
 
 
@@ -110,8 +118,8 @@ def test_plugin_registers_from_the_command_line(numbered_dataset, tmp_path, caps
     plugin.write_text(PLUGIN.format(name="plugin_model"))
     common = ["--plugin", str(plugin), "--precision", "fp32"]
     trained = cli.main(
-        ["train", "--model", "plugin_model", "--data", str(numbered_dataset), "--experiments_dir", str(tmp_path / "runs"),
-         "--epochs", "1", "--num_workers", "0", "--num_frames", "4", "--frame_size", "32", "32", *common]
+        ["train", "--model", "plugin_model", "--data", str(numbered_dataset), "--epochs", "1", "--num_workers", "0",
+         "--experiments_dir", str(tmp_path / "runs"), "--num_frames", "4", "--frame_size", "32", "32", *common]
     )  # fmt: skip
     assert trained == 0
     (experiment,) = (tmp_path / "runs").iterdir()

@@ -109,4 +109,5 @@ def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler:
         num_workers=num_workers,
         persistent_workers=num_workers > 0 and sampler is not None,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else workers' seeds are drawn from the global one, and dropout depends on them
     )

@@ -66,9 +66,9 @@ def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
         named = "\n".join(f"  {problem}" for problem in bad["problem"].head(5))
         more = f"\n  ... and {len(bad) - 5} more (`varec data check` lists all)" if len(bad) > 5 else ""
         print(f"Left out {len(bad)} of {len(table)} videos that cannot be used:\n{named}{more}")
-    lost = sorted(set(good["label"]) - set(good.loc[good["split"] == "train", "label"]))
+    lost = sorted(set(table["label"]) - set(good.loc[good["split"] == "train", "label"]))
     if lost:
-        raise DataError(f"No usable training video is left of {', '.join(lost)}.")
+        raise DataError(f"No usable training video is left of {', '.join(lost)}. Add some, or take these rows out.")
     for split in ("train", "val"):
         if not (good["split"] == split).any():
             raise DataError(f"The {split} split has no usable video.")

@@ -11,7 +11,7 @@ from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import EvalClips, Order, make_loader
 from varec_lib.data.doctor import load_dataset
 from varec_lib.data.transforms import Preprocess
-from varec_lib.errors import CheckpointError, DataError
+from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.precision import autocast, default_device, resolve_precision
@@ -44,8 +44,11 @@ def predict_table(
     """Predictions for every row of a checked table (`path, label, group, frames`), on the model's device.
 
     Every video counts once, with its probabilities averaged over `views` clips. `order` reverses or shuffles the
-    frames of each clip. Leaves the model in evaluation mode.
+    frames of each clip. Leaves the model in evaluation mode. Raises `ConfigError` without views, `DataError` without
+    rows, `VideoError`.
     """
+    if views < 1:
+        raise ConfigError(f"views is {views}, but must be at least 1.")
     if not len(table):
         raise DataError("There is no video to evaluate: the split is empty.")
     model.eval()

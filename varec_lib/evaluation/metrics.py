@@ -29,7 +29,7 @@ class Predictions:
 
     def top_k(self, k: int) -> float:
         """Share of videos whose true class is among the k most probable; k is capped at the number of classes."""
-        best = np.argsort(-self.probabilities, axis=1)[:, :k]
+        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]  # between equals the first, as argmax
         return float((best == self.targets[:, None]).any(axis=1).mean())
 
     def loss(self) -> float:

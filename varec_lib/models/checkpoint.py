@@ -1,5 +1,6 @@
 """Checkpoints that describe themselves: safetensors with classes, model and preprocessing in the file's metadata."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -49,13 +50,15 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
         "metrics": checkpoint.metrics,
         "versions": versions(),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    copy = {"memory_format": torch.contiguous_format}  # safetensors takes no tensors that share memory (tied weights)
+    tensors = {name: tensor.detach().cpu().clone(**copy) for name, tensor in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(tensors, partial, metadata={"varec": json.dumps(about)})
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise CheckpointError(f"{path}: the checkpoint could not be written ({error}). Is the disk full?") from error
 
 
@@ -76,10 +79,10 @@ def load_checkpoint(path: Path | str) -> tuple[nn.Module, Checkpoint]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). Copy it again.") from error
     about = _described(path, metadata)
-    model = build_model(about.model, len(about.classes), **about.arguments)
     try:
+        model = build_model(about.model, len(about.classes), **about.arguments)
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
             f"{path}: its weights do not fit the model {about.model!r} of this code: {reason}"
@@ -96,6 +99,8 @@ def _described(path: Path, metadata: str | None) -> Checkpoint:
         about = json.loads(metadata)
         if about["format"] != FORMAT:
             raise CheckpointError(f"{path}: has format {about['format']}, this version reads format {FORMAT}.")
+        if not isinstance(about["arguments"], dict) or not isinstance(about["classes"], list):
+            raise TypeError("arguments or classes have the wrong type")
         return Checkpoint(
             model=about["model"],
             arguments=about["arguments"],

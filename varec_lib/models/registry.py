@@ -7,6 +7,7 @@ module that maps normalised clips `(B, T, C, H, W)` to class scores `(B, num_cla
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ def load_plugin(path: Path | str) -> None:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: not a Python file (.py).")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
     before = set(model_names())
     spec.loader.exec_module(module)
     if set(model_names()) == before and not any(e.build.__module__ == module.__name__ for e in _MODELS.values()):

@@ -91,7 +91,8 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise WeightsError(f"{file}: not a readable weight file ({str(error).splitlines()[0]}).") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WeightsError(f"{file}: not a readable weight file ({reason}).") from error
     except Exception as error:  # weights_only refuses by pickle.UnpicklingError
         raise WeightsError(f"{file}: holds more than tensors, and is not loaded for safety.") from error
     content = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else None
@@ -105,7 +106,7 @@ def load_backbone(backbone: nn.Module, file: Path) -> LoadReport:
 
     A leading `module.` (data parallel), `backbone.` or `network.` of all names in the file is ignored.
     """
-    loaded = {re.sub(r"^((module|backbone|network)\.)+", "", k): v for k, v in read_state_dict(file).items()}
+    loaded = {_own_name(name): tensor for name, tensor in read_state_dict(file).items()}
     target = backbone.network if isinstance(backbone, FrameEncoder) else backbone
     own = target.state_dict()
     wrong_shape = [k for k, v in loaded.items() if k in own and own[k].shape != v.shape]
@@ -123,6 +124,11 @@ def load_backbone(backbone: nn.Module, file: Path) -> LoadReport:
     return report
 
 
+def _own_name(name: str) -> str:
+    name = re.sub(r"^((module|backbone|network)\.)+", "", name)
+    return re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)  # DenseNet files have older names
+
+
 def freeze(backbone: nn.Module) -> None:
     """Stops all training of a backbone: no gradients. `train_mode` keeps its batch norm in evaluation mode too."""
     backbone.requires_grad_(False)
@@ -131,6 +137,6 @@ def freeze(backbone: nn.Module) -> None:
 def train_mode(model: nn.Module) -> None:
     """`model.train()`, but a frozen backbone stays in evaluation mode: batch norm keeps its running statistics."""
     model.train()
-    backbone = getattr(model, "backbone", None)
+    backbone = getattr(getattr(model, "module", model), "backbone", None)  # `module`: wrapped by data parallel
     if backbone is not None and not any(p.requires_grad for p in backbone.parameters()):
         backbone.eval()

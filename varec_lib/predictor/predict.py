@@ -9,7 +9,7 @@ from torch import nn
 
 from varec_lib.data.dataset import load_views
 from varec_lib.data.decode import VIDEO_EXTENSIONS, probe
-from varec_lib.errors import VideoError
+from varec_lib.errors import ConfigError, VideoError
 from varec_lib.evaluation.evaluate import class_probabilities
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint
 from varec_lib.models.precision import default_device, resolve_precision
@@ -34,7 +34,9 @@ class Predictor:
 
     @classmethod
     def load(cls, checkpoint: Path | str, *, views: int = 1, precision: str = "auto") -> "Predictor":
-        """From a checkpoint file or an experiment folder; on a GPU if there is one. Raises `CheckpointError`."""
+        """From a checkpoint file or an experiment folder; on a GPU if there is one. Raises `VarecError`."""
+        if views < 1:
+            raise ConfigError(f"views is {views}, but must be at least 1.")
         model, about = load_checkpoint(checkpoint)
         device = default_device()
         return cls(model.to(device), about, views, resolve_precision(precision, device))
@@ -45,6 +47,8 @@ class Predictor:
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
+        if top < 1:
+            raise ConfigError(f"top is {top}, but must be at least 1.")
         probabilities = class_probabilities(self.model, self.clips(path)[None], self.about.preprocess, self.precision)
         values, numbers = probabilities[0].topk(min(top, len(self.about.classes)))
         names = [self.about.classes[i] for i in numbers.tolist()]
@@ -62,6 +66,8 @@ def find_videos(paths: list[Path]) -> list[Path]:
             found += inside
         else:
             found.append(path)
+    if not found:
+        raise VideoError("No video was given: name files, or folders of them.")
     return found
 
 

@@ -1,0 +1,265 @@
+"""Where a backbone's first weights come from: downloads checked by hash, local files, and what freezing keeps still."""
+
+import hashlib
+import pickle
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from varec_lib.errors import WeightsError
+from varec_lib.models.frame_average import FrameAverage, FrameEncoder
+from varec_lib.models.r3d18 import R3D18
+from varec_lib.models.weights import fetch, freeze, load_backbone, pretrained_url, read_state_dict, train_mode
+
+IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet_features.pt"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder on this machine and remembers what was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.requests: list[str] = []
+        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Keeps the test output quiet."""
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with Server(folder) as running:
+        running.folder = folder
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def squeezenet_state():
+    torch.manual_seed(1)
+    return torchvision.models.squeezenet1_1().state_dict()
+
+
+@pytest.fixture
+def published(server, squeezenet_state):
+    """Name of a weight file on the server that ends in the first digits of its SHA-256, as torchvision's do."""
+    file = server.folder / "squeezenet1_1.pth"
+    torch.save(squeezenet_state, file)
+    return file.rename(file.with_stem(f"squeezenet1_1-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}")).name
+
+
+def test_downloaded_once_then_read_from_the_cache(server, published, tmp_path):
+    cache = tmp_path / "cache"
+    first = fetch(server.url(published), cache)
+    second = fetch(server.url(published), cache)
+    assert server.requests == [f"/{published}"]
+    assert first == second == cache / published
+    assert first.read_bytes() == (server.folder / published).read_bytes()
+    assert load_backbone(FrameEncoder("squeezenet1_1", (32, 32)), first).missing == []
+
+
+def test_damaged_file_in_the_cache_is_noticed(server, published, tmp_path):
+    file = fetch(server.url(published), tmp_path / "cache")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{published}: the content does not match .* Delete it"):
+        fetch(server.url(published), tmp_path / "cache")
+
+
+def test_other_content_on_the_server_is_noticed(server, published, tmp_path):
+    (server.folder / published).write_bytes(b"not what the name promises")
+    with pytest.raises(WeightsError, match=f"{published}: the content does not match"):
+        fetch(server.url(published), tmp_path / "cache")
+
+
+def test_without_network_the_message_says_which_file_to_put_where(server, published, tmp_path):
+    url, cache = server.url(published), tmp_path / "cache"
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(WeightsError) as caught:
+        fetch(url, cache)
+    assert f"{published} could not be downloaded" in str(caught.value)
+    assert f"fetch {url} elsewhere and put it at {cache / published}." in str(caught.value)
+    assert not (cache / published).exists()
+
+
+def test_file_that_the_server_does_not_have(server, tmp_path):
+    with pytest.raises(WeightsError, match=r"absent-01234567\.pth could not be downloaded \(File not found"):
+        fetch(server.url("absent-01234567.pth"), tmp_path / "cache")
+
+
+def test_torchvision_addresses_carry_the_hash():
+    assert pretrained_url("r3d18", "resnet18").endswith("r3d_18-b3b3357e.pth")
+    assert pretrained_url("cnnlstm", "resnet18").endswith("resnet18-f37072fd.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone.network."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_local_file_is_loaded_whatever_its_prefix(squeezenet_state, tmp_path, prefix, suffix):
+    file = tmp_path / f"weights{suffix}"
+    state = {prefix + name: tensor for name, tensor in squeezenet_state.items()}
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    backbone = FrameEncoder("squeezenet1_1", (32, 32))
+    report = load_backbone(backbone, file)
+    assert (report.missing, report.wrong_shape) == ([], [])
+    assert sorted(report.unused) == ["classifier.1.bias", "classifier.1.weight"]
+    for name, tensor in backbone.network.state_dict().items():
+        assert torch.equal(tensor, squeezenet_state[name]), name
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_state_dict_inside_a_training_checkpoint(squeezenet_state, tmp_path, key):
+    torch.save({key: squeezenet_state, "epoch": 3}, tmp_path / "train.pt")
+    assert read_state_dict(tmp_path / "train.pt").keys() == squeezenet_state.keys()
+
+
+def test_report_names_matched_missing_unused_and_wrong_shape(tmp_path):
+    backbone = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    shapes = {"0.weight": (3, 2), "1.weight": (9, 3), "2.weight": (1,)}
+    torch.save({name: torch.ones(shape) for name, shape in shapes.items()}, tmp_path / "w.pt")
+    before = backbone[1].weight.clone()
+    report = load_backbone(backbone, tmp_path / "w.pt")
+    assert report.matched == ["0.weight"]
+    assert report.missing == ["0.bias", "1.weight", "1.bias"]
+    assert report.unused == ["2.weight"]
+    assert report.wrong_shape == ["1.weight"]
+    assert str(report) == (
+        "1 tensors matched; 3 missing (0.bias, 1.weight, 1.bias); 1 unused (2.weight); 1 wrong shape (1.weight)"
+    )
+    assert torch.equal(backbone[0].weight, torch.ones(3, 2))
+    assert torch.equal(backbone[1].weight, before)
+
+
+def test_file_of_another_architecture_is_refused_and_changes_nothing(squeezenet_state, tmp_path):
+    torch.save(squeezenet_state, tmp_path / "squeezenet.pt")
+    backbone = R3D18(3).backbone
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"squeezenet\.pt: none of its tensors fits .* another architecture"):
+        load_backbone(backbone, tmp_path / "squeezenet.pt")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_densenet_file_with_the_old_names_torchvision_still_serves(tmp_path):
+    state = torchvision.models.densenet121().state_dict()
+    renamed = {}
+    for name, tensor in state.items():
+        for layer in ("norm", "conv"):
+            name = name.replace(f"{layer}1.", f"{layer}.1.").replace(f"{layer}2.", f"{layer}.2.")
+        renamed[name] = tensor
+    assert "features.denseblock1.denselayer1.norm.1.weight" in renamed
+    torch.save(renamed, tmp_path / "densenet121.pth")
+    report = load_backbone(FrameEncoder("densenet121", (32, 32)), tmp_path / "densenet121.pth")
+    assert report.missing == []
+    assert sorted(report.unused) == ["classifier.bias", "classifier.weight"]
+
+
+class Touch:
+    """Unpickling it creates a file: what a malicious weight file could do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [torch.save, lambda thing, file: file.write_bytes(pickle.dumps(thing))])
+def test_code_in_a_weight_file_does_not_run(tmp_path, write):
+    trace = tmp_path / "trace"
+    write({"weight": Touch(trace)}, tmp_path / "evil.pt")
+    with pytest.raises(WeightsError, match=r"evil\.pt: holds more than tensors"):
+        read_state_dict(tmp_path / "evil.pt")
+    assert not trace.exists()
+    if write is torch.save:
+        torch.load(tmp_path / "evil.pt", weights_only=False)
+        assert trace.exists()  # the file was dangerous indeed
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"hello, this is text\n", b"PK\x03\x04 cut off", bytes(range(256)) * 8])
+def test_file_that_holds_no_weights(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=name):
+        read_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.ones(2)])
+def test_pytorch_file_without_a_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="is not a state_dict"):
+        read_state_dict(tmp_path / "other.pt")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(WeightsError, match=r"absent\.pt: no such weight file"):
+        read_state_dict(tmp_path / "absent.pt")
+
+
+class Wrapped(nn.Module):
+    """As data parallel training wraps a model."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.module(clips)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Wrapped])
+def test_frozen_backbone_stays_bit_identical_while_the_head_learns(wrap):
+    torch.manual_seed(0)
+    model = FrameAverage(3, backbone="resnet18", frame_size=(32, 32))
+    freeze(model.backbone)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert "backbone.network.bn1.running_mean" in before
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
+    wrapped = wrap(model)
+    for _ in range(3):
+        train_mode(wrapped)
+        assert model.head.training
+        nn.functional.cross_entropy(wrapped(torch.rand(2, 2, 3, 32, 32)), torch.tensor([0, 1])).backward()
+        optimizer.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"head.1.weight", "head.1.bias"}
+
+
+def test_without_freezing_the_batch_norm_statistics_move():
+    model = FrameAverage(3, backbone="resnet18", frame_size=(32, 32))
+    before = model.backbone.network.bn1.running_mean.clone()
+    model.eval()
+    train_mode(model)
+    model(torch.rand(2, 2, 3, 32, 32))
+    assert not torch.equal(model.backbone.network.bn1.running_mean, before)
+
+
+@pytest.mark.skipif(not IMAGENET_MOBILENET.is_file(), reason="no ImageNet MobileNetV2 file beside the repository")
+def test_real_imagenet_weights_fill_the_whole_backbone():
+    backbone = FrameEncoder("mobilenet_v2", (64, 64))
+    report = load_backbone(backbone, IMAGENET_MOBILENET)
+    assert (report.missing, report.wrong_shape) == ([], [])
+    tensors = [name for name in backbone.network.state_dict() if not name.endswith("num_batches_tracked")]
+    assert set(tensors) <= set(report.matched)
+    assert backbone.network.features[0][0].weight.std() > 0.1  # learned edge detectors, not the small random start

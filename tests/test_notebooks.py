@@ -1,0 +1,154 @@
+"""The committed notebooks follow the rules of the course, and run as papermill jobs with other values."""
+
+import ast
+import dataclasses
+import json
+import re
+
+import nbformat
+import papermill
+import pytest
+
+from varec_lib.config import PROJECT_ROOT, TrainConfig
+from varec_lib.course import find_notebooks
+from varec_lib.training.experiment import latest_experiment
+
+NOTEBOOKS = find_notebooks()
+NAMES = [notebook.stem for notebook in NOTEBOOKS]
+MACHINE_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|usr|opt|srv|mnt|private|var|tmp|work)/\w")
+
+# The smallest settings that make sense: every cell runs, nothing is learned.
+SMALLEST = {
+    "01_data_exploration": {"num_frames": 4, "frame_size": [32, 32], "num_workers": 0},
+    "02_cnn_lstm": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
+    "03_r3d18": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
+    "05_evaluation": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
+}
+MODELS = {"02_cnn_lstm": ["frame_average", "cnnlstm"], "03_r3d18": ["r3d18"], "05_evaluation": ["frame_average"]}
+FIGURES = {
+    "01_data_exploration": ["contact_sheet.png", "01_sampling.png", "01_augmentation.png", "01_arrow_of_time.png"],
+    "02_cnn_lstm": ["02_training_curves.png", "02_time_orders.png"],
+    "03_r3d18": ["03_direction.png", "03_training_curves.png", "03_time_orders.png"],
+    "05_evaluation": ["confusion_matrix.png", "confusion_frame_average.png", "05_recall_frame_average.png"],
+}
+
+
+def read(notebook):
+    return nbformat.read(notebook, as_version=4)
+
+
+def tagged(notebook, tag):
+    return [cell for cell in read(notebook).cells if tag in cell.metadata.get("tags", [])]
+
+
+def test_every_chapter_is_known_here():
+    assert set(NAMES) == set(SMALLEST)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
+def test_one_parameters_cell_with_plain_literals_named_as_in_train_config(notebook):
+    (cell,) = tagged(notebook, "parameters")
+    assignments = ast.parse(cell.source).body
+    names = {statement.targets[0].id for statement in assignments}
+    for statement in assignments:
+        ast.literal_eval(statement.value)  # raises where it is no literal
+    assert names - {field.name for field in dataclasses.fields(TrainConfig)} == {"figures_dir"}
+    code = [cell for cell in read(notebook).cells if cell.cell_type == "code"]
+    assert "parameters" in code[0].metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
+def test_opens_and_closes_as_every_chapter_does(notebook):
+    prose = [cell.source for cell in read(notebook).cells if cell.cell_type == "markdown"]
+    assert prose[0].startswith("# ")
+    for part in ("You will learn", "**Needs**", "**Run time**"):
+        assert part in prose[0]
+    for part in ("## What you learned", "## Exercises"):
+        assert part in prose[-1]
+    for target in re.findall(r"\]\(([^)#]+\.ipynb)\)", "\n".join(prose)):
+        assert (notebook.parent / target).is_file(), f"link to {target}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
+def test_is_committed_with_the_outputs_of_one_clean_run(notebook):
+    content = read(notebook)
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert "widgets" not in content.metadata and "papermill" not in content.metadata
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    for cell in tagged(notebook, "nbval-check-output") + tagged(notebook, "headline"):
+        assert cell.outputs, f"no output to compare: {cell.source[:60]}"
+    assert tagged(notebook, "nbval-check-output") and len(tagged(notebook, "headline")) == 1
+    assert notebook.stat().st_size < 1.5e6
+    text = [o.get("text", "") + "".join(o.get("data", {}).get("text/plain", "")) for o in outputs]
+    assert not MACHINE_PATH.search("\n".join(text + [cell.source for cell in content.cells]))
+
+
+@pytest.fixture(scope="module")
+def smallest_runs(tiny_stick_actions, tmp_path_factory):
+    """All notebooks with the smallest settings, run from a folder that has nothing to do with the project."""
+    folder = tmp_path_factory.mktemp("smallest runs")  # a space in the path, too
+    for notebook in NOTEBOOKS:
+        values = SMALLEST[notebook.stem] | {
+            "data_dir": str(tiny_stick_actions), "figures_dir": str(folder / "figures"), "seed": 1,
+        }  # fmt: skip
+        if notebook.stem in MODELS:
+            values["experiments_dir"] = str(folder / "experiments")
+        papermill.execute_notebook(
+            notebook, folder / notebook.name, values, kernel_name="python3", cwd=folder, progress_bar=False
+        )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_with_other_values_and_leaves_its_artefacts(name, smallest_runs):
+    for figure in FIGURES[name]:
+        assert (smallest_runs / "figures" / figure).stat().st_size > 1000
+    for model in MODELS.get(name, []):
+        experiment = latest_experiment(smallest_runs / "experiments", model=model)
+        assert experiment.best_checkpoint.is_file()
+        assert experiment.results["epochs_run"] == 1 and experiment.results["seed"] == 1
+        assert experiment.results["test"]["num_videos"] == 8
+        assert experiment.config.frame_size == (32, 32)
+        assert len(experiment.history) == 1
+    assert re.search(r"\d", headline_of(smallest_runs / f"{name}.ipynb"))
+
+
+def headline_of(executed):
+    (cell,) = tagged(executed, "headline")
+    return "".join(output.text for output in cell.outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.notebooks
+def test_chapter_5_takes_the_models_of_chapter_2_and_trains_none(smallest_runs):
+    trained = [json.loads(file.read_text())["model"] for file in (smallest_runs / "experiments").glob("*/config.json")]
+    assert sorted(trained) == ["cnnlstm", "frame_average", "r3d18"]
+
+
+@pytest.mark.slow
+@pytest.mark.notebooks
+def test_real_clips_run_as_papermill_jobs(ucf5, tmp_path):
+    """Chapters 1, 2 and 5 on real UCF-101 clips, through `varec course -p data_dir ...`."""
+    from varec_lib.cli import main
+
+    weights = ucf5.parent / "weights" / "mobilenet_v2_imagenet_features.pt"
+    given = {
+        "data_dir": ucf5, "experiments_dir": tmp_path / "experiments", "figures_dir": tmp_path / "figures",
+        "num_frames": 4, "epochs": 2, "backbone": "mobilenet_v2", "freeze_backbone": "true", "frame_size": "[112, 112]",
+        **({"weights": weights} if weights.is_file() else {}),
+    }  # fmt: skip
+    parameters = [part for name, value in given.items() for part in ("-p", name, str(value))]
+    assert main(["course", "01", "02", "05", *parameters, "--out", str(tmp_path / "runs")]) == 0
+    test = latest_experiment(tmp_path / "experiments", model="cnnlstm").results["test"]
+    assert test["num_videos"] == 70 and len(test["classes"]) == 5
+    assert test["top1"] > 0.3  # chance is 0.2
+    assert "5 classes" in headline_of(tmp_path / "runs" / "01_data_exploration.ipynb")
+
+
+def test_the_project_root_is_where_the_notebooks_are():
+    assert (PROJECT_ROOT / "notebooks").is_dir()
