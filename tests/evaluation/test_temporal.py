@@ -13,10 +13,7 @@ def answers(predictions, labels: str, answered: str):
 
 
 def test_time_table_on_answers_made_by_hand(predictions):
-    orders = {
-        "forward": answers(predictions, "aabbcc", "aabbcb"),
-        "reversed": answers(predictions, "aabbcc", "aaccba"),
-    }
+    orders = {"forward": answers(predictions, "aabbcc", "aabbcb"), "reversed": answers(predictions, "aabbcc", "aaccba")}
     table = time_table(orders, TWINS)
     assert list(table.index) == ["forward", "reversed"]
     assert table.loc["forward"].to_dict() == pytest.approx(

@@ -22,7 +22,7 @@ from varec_lib.training.loop import train
 
 SMALL = {"backbone": "squeezenet1_1", "frame_size": (32, 32), "num_frames": 4}
 
-PLUGIN = '''
+PLUGIN = """
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class PluginModel(nn.Module):
 
     def forward(self, clips):
         return self.head(clips.mean(dim=(3, 4)).flatten(1))
-'''
+"""
 
 
 def settings(data, experiments, **others):

@@ -262,7 +262,7 @@ def test_without_augmentation_an_epoch_sees_the_same_pictures(tiny_config):
 @pytest.mark.slow
 def test_cnnlstm_can_learn_a_handful_of_clips_by_heart(tiny_stick_actions, tmp_path):
     config = TrainConfig(
-        data_dir=tiny_stick_actions, experiments_dir=tmp_path, model="cnnlstm", epochs=40, batch_size=8, num_workers=2,
+        data_dir=tiny_stick_actions, experiments_dir=tmp_path, model="cnnlstm", epochs=15, batch_size=8, num_workers=2,
         num_frames=8, frame_size=(64, 64), augment=False, patience=0, lr=5e-4, warmup_epochs=2, scheduler="cosine",
     )  # fmt: skip
     history = train(config, progress=False).history

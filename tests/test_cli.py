@@ -1,0 +1,233 @@
+"""The `varec` command: its flags, what it prints where, and how fast it answers."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tyro
+
+from varec_lib import cli
+from varec_lib.config import TrainConfig
+
+VAREC = Path(sys.executable).with_name("varec")
+DEFAULTS = {
+    "--model": "r3d18", "--epochs": 100, "--batch_size": 32, "--lr": 0.001, "--num_frames": 16,
+    "--frame_size": (112, 112), "--pretrained": False, "--freeze_backbone": False, "--patience": 10,
+    "--scheduler": "plateau", "--num_workers": 2, "--experiment_name": "r3d18", "--data": Path("data/stick_actions"),
+    "--backbone": "resnet18", "--weights": None, "--seed": 0, "--precision": "auto", "--accumulate": 1,
+    "--augment": True, "--label_smoothing": 0.0, "--weight_decay": 0.01,
+}  # fmt: skip
+OTHERS = {
+    "--model": "cnnlstm", "--epochs": 3, "--batch_size": 8, "--lr": 0.5, "--num_frames": 4, "--frame_size": (64, 48),
+    "--patience": 2, "--scheduler": "cosine", "--num_workers": 0, "--experiment_name": "mine",
+    "--data": Path("elsewhere"), "--backbone": "vgg11", "--weights": Path("w.pt"), "--seed": 7, "--precision": "fp32",
+    "--accumulate": 4, "--label_smoothing": 0.1, "--weight_decay": 0.5,
+}  # fmt: skip
+
+
+def parsed(*arguments: str) -> TrainConfig:
+    return tyro.cli(TrainConfig, args=list(arguments))
+
+
+def setting(config: TrainConfig, flag: str) -> object:
+    name = flag.removeprefix("--").replace("-", "_")
+    return getattr(config, "data_dir" if name == "data" else name)
+
+
+@pytest.mark.parametrize(("flag", "default"), DEFAULTS.items())
+def test_train_flag_has_its_default(flag, default):
+    assert setting(parsed(), flag) == default
+
+
+@pytest.mark.parametrize(("flag", "value"), OTHERS.items())
+@pytest.mark.parametrize("hyphens", [False, True])
+def test_train_flag_takes_a_value_with_underscores_and_hyphens(flag, value, hyphens):
+    words = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+    assert setting(parsed(flag.replace("_", "-") if hyphens else flag, *words), flag) == value
+
+
+@pytest.mark.parametrize("flag", ["--pretrained", "--freeze_backbone", "--freeze-backbone"])
+def test_train_switch_turns_on(flag):
+    assert setting(parsed(flag), flag) is True
+
+
+def test_augmentation_turns_off_and_on():
+    assert parsed("--no-augment").augment is False
+    assert parsed("--augment").augment is True
+
+
+def test_help_of_train_lists_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(flag.replace("_", "-") in shown for flag in DEFAULTS)
+    assert all(f"(default: {value})" in shown for value in ("r3d18", "100", "32", "0.001", "16", "112 112", "plateau"))
+
+
+def json_of(capsys, *arguments: object):
+    """Status and the JSON that a command prints to stdout; anything else there makes this fail."""
+    capsys.readouterr()
+    status = cli.main([str(argument) for argument in arguments])
+    return status, json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def videos(numbered_dataset):
+    return sorted((numbered_dataset / "videos" / "alpha").glob("*.mkv"))
+
+
+def test_evaluate_prints_a_report(tiny_checkpoint, numbered_dataset, capsys):
+    assert cli.main(["evaluate", str(tiny_checkpoint), "--data", str(numbered_dataset), "--num-workers", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 videos of test, 1 view(s) each, frames forward" in shown
+    assert all(word in shown for word in ("precision", "alpha", "beta", "gamma", "top-1 ", "top-3 1.000"))
+
+
+def test_evaluate_prints_json_only_and_writes_csv(tiny_checkpoint, numbered_dataset, tmp_path, capsys):
+    status, report = json_of(
+        capsys, "evaluate", tiny_checkpoint, "--data", numbered_dataset, "--num_workers", 0, "--json", "--split", "val",
+        "--csv", tmp_path / "videos.csv", "--views", 2,
+    )  # fmt: skip
+    assert status == 0
+    assert (report["num_videos"], report["views"], report["classes"]) == (6, 2, ["alpha", "beta", "gamma"])
+    table = pd.read_csv(tmp_path / "videos.csv")
+    assert len(table) == 6
+    assert table["correct"].mean() == pytest.approx(report["top1"])
+
+
+def test_json_of_a_real_process_is_all_there_is_on_stdout(tiny_checkpoint, numbered_dataset):
+    done = subprocess.run(
+        [VAREC, "evaluate", tiny_checkpoint, "--data", numbered_dataset, "--json", "--num_workers", "1"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["num_videos"] == 6
+
+
+def test_predict_one_video(tiny_checkpoint, videos, capsys):
+    assert cli.main(["predict", str(videos[0]), "--checkpoint", str(tiny_checkpoint), "--top", "2"]) == 0
+    first, *answers = capsys.readouterr().out.splitlines()
+    assert first == str(videos[0])
+    assert len(answers) == 2
+    assert all("%" in answer for answer in answers)
+
+
+def test_predict_one_video_as_json(tiny_checkpoint, videos, capsys):
+    status, (answer,) = json_of(capsys, "predict", videos[0], "--checkpoint", tiny_checkpoint, "--json")
+    assert (status, answer["video"]) == (0, str(videos[0]))
+    assert sum(entry["probability"] for entry in answer["top"]) == pytest.approx(1, abs=1e-4)
+    assert {entry["label"] for entry in answer["top"]} == {"alpha", "beta", "gamma"}
+
+
+def test_predict_files_and_folders_as_a_table_and_csv(tiny_checkpoint, videos, tmp_path, capsys):
+    csv = tmp_path / "answers.csv"
+    arguments = ["predict", videos[0], videos[0].parents[1] / "beta", "--checkpoint", tiny_checkpoint, "--csv", csv]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    table = pd.read_csv(csv, keep_default_na=False)
+    assert len(table) == len(shown) - 1 == 11
+    assert table["video"][0] == str(videos[0])
+    assert list(table.columns) == ["video", "top1", "p1", "top2", "p2", "top3", "p3", "error"]
+
+
+def test_predict_several_as_json_with_one_that_is_broken(tiny_checkpoint, videos, tmp_path, capsys):
+    broken = tmp_path / "broken.mkv"
+    broken.touch()
+    status, answers = json_of(capsys, "predict", videos[0], broken, "--checkpoint", tiny_checkpoint, "--json")
+    assert status == 1
+    assert "error" not in answers[0]
+    assert len(answers[0]["top"]) == 3
+    assert answers[1]["error"].startswith(f"{broken}: the file is empty")
+    assert "top" not in answers[1]
+
+
+def test_unknown_command(capsys):
+    assert cli.main(["trian"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("varec: there is no command 'trian'.")
+    assert "varec train" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["train", "--bogus", "1"], ["train", "--epochs", "many"], ["predict"], ["data"]])
+def test_words_that_cannot_be_parsed_exit_with_2(arguments):
+    done = subprocess.run([VAREC, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "absent"], "absent: no such folder"),
+        (["train", "--epochs", "0"], "epochs is 0"),
+        (["train", "--model", "r3d19", "--data", "absent"], "There is no model 'r3d19'"),
+        (
+            ["train", "--experiments_dir", "file/x", "--data", "DATA", "--model", "frame_average"],
+            "file/x: no experiment",
+        ),
+        (["evaluate", "absent"], "absent: no such checkpoint"),
+        (["evaluate", "CHECKPOINT", "--data", "DATA", "--views", "0"], "views is 0"),
+        (["evaluate", "CHECKPOINT", "--data", "DATA", "--csv", "file/below.csv", "--num_workers", "0"], "file"),
+        (["predict", "absent.avi", "--checkpoint", "CHECKPOINT"], "absent.avi: no such file"),
+        (["predict", "--checkpoint", "CHECKPOINT"], "No video was given"),
+        (["predict", ".", "--checkpoint", "CHECKPOINT"], ".: no video in this folder"),
+        (["predict", "a.avi", "--checkpoint", "file"], "file: damaged or not a safetensors file"),
+        (["data", "check", "absent"], "absent: no such folder"),
+        (["course", "99"], "There is no notebook '99'"),
+    ],
+)
+def test_error_of_use_is_one_line(arguments, message, tiny_checkpoint, numbered_dataset, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.chdir(tmp_path)
+    places = {"CHECKPOINT": str(tiny_checkpoint), "DATA": str(numbered_dataset)}
+    capsys.readouterr()
+    assert cli.main([places.get(word, word) for word in arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("varec: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_error_of_a_real_process_has_no_traceback(tmp_path):
+    done = subprocess.run([VAREC, "train", "--data", "absent"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("varec: absent: no such folder.")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def seconds(*command: object) -> float:
+    """Best of five runs."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def modules_after(code: str) -> set[str]:
+    report = f"import sys\n{code}\nprint(*sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", report], check=True, capture_output=True, text=True, env=os.environ)
+    return set(done.stderr.split())
+
+
+def test_importing_the_library_is_quick_and_loads_nothing_heavy():
+    assert not modules_after("import varec_lib") & {"torch", "cv2", "pandas", "matplotlib", "numpy"}
+    bare = seconds(sys.executable, "-c", "pass")
+    assert seconds(sys.executable, "-c", "import varec_lib") - bare < 0.3
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_is_quick_and_loads_no_torch(arguments):
+    run = f"from varec_lib.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
+    loaded = modules_after(run)
+    assert "varec_lib.cli" in loaded
+    assert not loaded & {"torch", "cv2", "pandas", "matplotlib"}
+    assert seconds(VAREC, *arguments) < 1

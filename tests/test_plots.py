@@ -1,0 +1,124 @@
+"""Every picture: what is on it, and that it can be saved."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from varec_lib import plots
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3, 4],
+        "train_loss": [2.0, 1.5, 1.2, 1.0],
+        "val_loss": [2.1, 1.6, 1.4, 1.5],
+        "train_top1": [0.2, 0.4, 0.6, 0.7],
+        "val_top1": [0.1, 0.5, 0.5, 0.4],
+    }
+)
+SCORES = pd.DataFrame({"recall": [0.9, 0.1, 0.5]}, index=["run", "walk", "jump"])
+TIME = pd.DataFrame({"all classes": [0.9, 0.5]}, index=["forward", "reversed"])
+COUNTS = pd.DataFrame({"train": [6, 4], "val": [2, 2], "test": [1, 3]}, index=["run", "walk"])
+CLIPS = [torch.full((frames, 3, 8, 12), value, dtype=torch.uint8) for frames, value in ((4, 0), (3, 200))]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def ticks(labels) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.film_strips(CLIPS, ["walk", "run"]),
+        lambda: plots.training_curves(HISTORY),
+        lambda: plots.confusion_matrix(np.eye(3, dtype=int), ["a", "b", "c"]),
+        lambda: plots.class_scores(SCORES),
+        lambda: plots.time_orders({"cnnlstm": TIME}, "all classes", chance=0.5),
+        lambda: plots.split_counts(COUNTS),
+        lambda: plots.sampled_frames(30, {"uniform": [1, 10, 20]}),
+    ],
+    ids=["film_strips", "training_curves", "confusion_matrix", "class_scores", "time_orders", "splits", "sampled"],
+)
+def test_a_figure_comes_back_and_is_saved_as_png(draw, tmp_path):
+    figure = draw()
+    assert isinstance(figure, Figure)
+    path = plots.save(figure, tmp_path / "new" / "folder" / "plot.png")
+    picture = imread(path)  # (H, W, RGBA), 0..1
+    assert min(picture.shape[:2]) > 50
+    assert picture[..., :3].std() > 0.01  # something is drawn
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_film_strips_have_a_row_per_clip_and_a_place_per_frame():
+    figure = plots.film_strips(CLIPS, ["walk", "run"])
+    assert [axis.get_ylabel() for axis in figure.axes] == ["walk", "run"]
+    for axis, clip in zip(figure.axes, CLIPS, strict=True):
+        (image,) = axis.images
+        width = image.get_array().shape[1]
+        assert len(clip) * 12 <= width < (len(clip) + 1) * 12  # frames with narrow gaps
+
+
+def test_training_curves_mark_the_best_epoch():
+    loss, top1 = plots.training_curves(HISTORY).axes
+    assert (loss.get_xlabel(), loss.get_ylabel(), top1.get_ylabel()) == ("epoch", "cross-entropy", "top-1")
+    for axis, name in ((loss, "loss"), (top1, "top1")):
+        drawn = [line.get_ydata().tolist() for line in axis.lines[:2]]
+        assert drawn == [HISTORY[f"train_{name}"].tolist(), HISTORY[f"val_{name}"].tolist()]
+    assert list(top1.lines[2].get_xdata()) == [3, 3]  # as good as epoch 2, at a lower loss
+    assert "best: epoch 3" in ticks(top1.get_legend().get_texts())
+
+
+def test_confusion_matrix_shows_shares_of_the_true_class():
+    counts = np.array([[3, 1, 0], [0, 5, 0], [0, 0, 0]])
+    axis = plots.confusion_matrix(counts, ["a", "b", "c"], title="test").axes[0]
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_title()) == ("predicted", "true", "test")
+    assert ticks(axis.get_xticklabels()) == ticks(axis.get_yticklabels()) == ["a", "b", "c"]
+    assert ticks(axis.texts) == ["75", "25", "", "", "100", "", "", "", ""]
+
+
+def test_confusion_matrix_of_many_classes_names_all_and_writes_no_numbers():
+    names = [f"class {number}" for number in range(101)]
+    axis = plots.confusion_matrix(np.eye(101, dtype=int), names).axes[0]
+    assert ticks(axis.get_yticklabels()) == names
+    assert not axis.texts
+
+
+def test_class_scores_go_from_low_to_high():
+    (axis,) = plots.class_scores(SCORES).axes
+    assert ticks(axis.get_yticklabels()) == ["walk", "jump", "run"]
+    assert [bar.get_width() for bar in axis.patches] == [0.1, 0.5, 0.9]
+
+
+def test_time_orders_have_a_bar_per_model_and_order():
+    (axis,) = plots.time_orders({"cnnlstm": TIME, "r3d18": TIME / 2}, "all classes", chance=0.125).axes
+    assert ticks(axis.get_xticklabels()) == ["cnnlstm", "r3d18"]
+    assert [[bar.get_height() for bar in bars] for bars in axis.containers] == [[0.9, 0.45], [0.5, 0.25]]
+    assert set(ticks(axis.get_legend().get_texts())) == {"forward", "reversed", "chance"}
+    assert axis.get_ylabel() == "top-1, all classes"
+
+
+def test_split_counts_stack_the_splits():
+    (axis,) = plots.split_counts(COUNTS).axes
+    assert ticks(axis.get_yticklabels()) == ["walk", "run"]  # the first class on top
+    assert ticks(axis.get_legend().get_texts()) == ["train", "val", "test"]
+    assert [[bar.get_width() for bar in bars] for bars in axis.containers] == [[4, 6], [2, 2], [3, 1]]
+
+
+def test_sampled_frames_are_dots_on_a_line_each():
+    (axis,) = plots.sampled_frames(30, {"uniform": [1, 10, 20], "dense": [5, 7]}).axes
+    assert ticks(axis.get_yticklabels()) == ["dense", "uniform"]
+    dots = [line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "o"]
+    assert dots == [[5, 7], [1, 10, 20]]
