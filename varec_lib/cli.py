@@ -99,7 +99,7 @@ class Course:
     out: Path = Path("runs/course")
     """Folder of the executed notebooks."""
     refresh: bool = False
-    """Run with the notebooks' own parameters and save the outputs into notebooks/ itself."""
+    """Run notebooks and solutions with their own parameters and save the outputs into notebooks/ itself."""
 
 
 def _train(config: TrainConfig) -> int:
@@ -212,7 +212,7 @@ def _course(command: Course) -> int:
 
     notebooks = course.find_notebooks(list(command.notebooks))
     if command.refresh:
-        for notebook in notebooks:
+        for notebook in notebooks + course.solutions_of(notebooks):
             course.refresh(notebook)
         return 0
     runs = course.run_course(course.parse_parameters(command.parameter, notebooks), command.out)

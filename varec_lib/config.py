@@ -1,6 +1,7 @@
 """`TrainConfig`: one dataclass that is the flags of `varec train`, the notebooks' parameters, and `config.json`."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,14 +94,14 @@ class TrainConfig:
 
     def _check(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "num_frames": 1, "stride": 1, "views": 1, "accumulate": 1,
-                    "patience": 0, "num_workers": 0, "warmup_epochs": 0, "weight_decay": 0}  # fmt: skip
+                    "patience": 0, "num_workers": 0, "seed": 0, "warmup_epochs": 0, "weight_decay": 0}  # fmt: skip
         for name, low in at_least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {low}.")
+            if not low <= getattr(self, name) < 2**32:
+                raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {low} and below 2**32.")
         if len(self.frame_size) != 2 or min(self.frame_size) < 16:
             raise ConfigError(f"frame_size is {self.frame_size}, but must be a height and a width of at least 16.")
-        if self.lr <= 0:
-            raise ConfigError(f"lr is {self.lr}, but must be above 0.")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr is {self.lr}, but must be a number above 0.")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}, but must be from 0 to below 1.")
         choices = {"scheduler": ("plateau", "cosine"), "sampling": ("uniform", "dense"),

@@ -132,6 +132,12 @@ def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode
     return notebook
 
 
+def solutions_of(notebooks: list[Path]) -> list[Path]:
+    """The solutions to the exercises of these notebooks."""
+    candidates = [n.parent / "solutions" / f"{n.stem[:2]}_solutions.ipynb" for n in notebooks]
+    return [solutions for solutions in candidates if solutions.is_file()]
+
+
 def refresh(notebook: Path) -> None:
     """Runs a notebook with its own parameters and saves it in place with the outputs of this clean run."""
     executed = papermill.execute_notebook(str(notebook), None, kernel_name="python3", cwd=str(notebook.parent))

@@ -40,9 +40,7 @@ def epoch_of(rows, number: int, *, num_workers: int = 0, context: str | None = N
     sampler = EpochSampler(len(rows), seed=0)
     sampler.epoch = number
     return read(
-        DataLoader(
-            clips(rows), batch_size, sampler=sampler, num_workers=num_workers, multiprocessing_context=context
-        )
+        DataLoader(clips(rows), batch_size, sampler=sampler, num_workers=num_workers, multiprocessing_context=context)
     )
 
 

@@ -55,7 +55,8 @@ def predict_table(
     precision = resolve_precision(precision, next(model.parameters()).device)
     clips = EvalClips(table, preprocess, views=views, order=order)
     loader = make_loader(clips, batch_size=max(batch_size // views, 1), num_workers=num_workers)
-    batches = tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=not progress)
+    # An iterator, not the loader: tqdm in a notebook would start a second one, with workers of its own.
+    batches = tqdm(iter(loader), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=not progress)
     probabilities = torch.cat([class_probabilities(model, batch, preprocess, precision) for batch, _ in batches])
     rows = table[["path", "label", "group"]].reset_index(drop=True)
     return Predictions(rows, classes, probabilities.numpy(), views)

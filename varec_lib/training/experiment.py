@@ -87,7 +87,9 @@ def latest_experiment(experiments_dir: Path | str, **settings: Any) -> Experimen
             config = experiment.config
         except (ConfigError, OSError, ValueError, TypeError):
             continue  # written by another version, or not an experiment
-        if experiment.best_checkpoint.is_file() and all(_same(getattr(config, k), v) for k, v in wanted.items()):
+        if experiment.results["stopped"] == "interrupted" or not experiment.best_checkpoint.is_file():
+            continue
+        if all(_same(getattr(config, k), v) for k, v in wanted.items()):
             return experiment
     return None
 

@@ -22,7 +22,7 @@ from varec_lib.errors import ConfigError, VarecError
 from varec_lib.evaluation.evaluate import predict_table
 from varec_lib.evaluation.metrics import Predictions, report
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, versions
-from varec_lib.models.precision import autocast, default_device, resolve_precision
+from varec_lib.models.precision import default_device, resolve_precision
 from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
 from varec_lib.models.weights import fetch, freeze, load_backbone, pretrained_url, train_mode
 from varec_lib.training.experiment import Experiment
@@ -97,7 +97,10 @@ class Trainer:
         self.config, self.about, self.table, self.experiment = config, about, table, experiment
         self.precision, self.progress = precision, progress
         AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
-        self.accelerator = Accelerator(gradient_accumulation_steps=config.accumulate, mixed_precision="no")
+        # Accelerate runs the prepared model's forward under autocast, and scales the loss where fp16 needs it.
+        self.accelerator = Accelerator(
+            gradient_accumulation_steps=config.accumulate, mixed_precision="no" if precision == "fp32" else precision
+        )
         rows = table[table["split"] == "train"]
         clips = TrainClips(
             rows, about.classes, about.preprocess, augment=config.augment, flip=config.flip, seed=config.seed
@@ -146,12 +149,14 @@ class Trainer:
         self.sampler.epoch = epoch
         train_mode(self.model)
         loss_sum, correct, seen, start = 0.0, 0, 0, time.perf_counter()
-        bar = tqdm(self.loader, desc=f"epoch {epoch}", unit="batch", leave=False, disable=not self.progress)
+        batches = iter(self.loader)  # tqdm in a notebook would start a second iterator, with workers of its own
+        bar = tqdm(
+            batches, total=len(self.loader), desc=f"epoch {epoch}", unit="batch", leave=False, disable=not self.progress
+        )
         for clips, labels in bar:
             with self.accelerator.accumulate(self.model):
-                with autocast(self.precision, self.accelerator.device):
-                    scores = self.model(self.about.preprocess.normalise(clips))
-                loss = self.criterion(scores.float(), labels)
+                scores = self.model(self.about.preprocess.normalise(clips))
+                loss = self.criterion(scores, labels)
                 if not torch.isfinite(loss):
                     raise VarecError(
                         f"The loss became {loss.item()} in epoch {epoch}. Lower --lr, or use --precision fp32."
