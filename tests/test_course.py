@@ -75,3 +75,12 @@ def test_refresh_saves_outputs_without_traces_of_the_run(notebook):
     assert content.cells[2].outputs[0].text == "number 1 x\n"
     assert "papermill" not in content.metadata
     assert set(content.cells[0].metadata) == {"tags"}
+
+
+def test_prints_between_progress_bars_become_one_output():
+    bar = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"})
+    lines = [nbformat.v4.new_output("stream", name="stdout", text=f"epoch {i}\n") for i in (1, 2)]
+    warning = nbformat.v4.new_output("stream", name="stderr", text="warning\n")
+    cell = nbformat.v4.new_code_cell("train()", outputs=[bar, lines[0], warning, bar, lines[1]])
+    content = course.without_run_traces(nbformat.v4.new_notebook(cells=[cell]))
+    assert [output.text for output in content.cells[0].outputs] == ["epoch 1\nepoch 2\n"]

@@ -122,14 +122,24 @@ def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in ("tags",)})
         if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if output.get("name") != "stderr"
-                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
-            ]
+            cell.outputs = _joined([output for output in cell.outputs if not _is_trace(output)])
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     return notebook
+
+
+def _is_trace(output: nbformat.NotebookNode) -> bool:
+    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Prints that a progress bar stood between become one output again."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def solutions_of(notebooks: list[Path]) -> list[Path]:

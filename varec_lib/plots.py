@@ -54,7 +54,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
         best = history.sort_values(["val_top1", "val_loss"], ascending=[False, True]).iloc[0]
         right.axvline(best["epoch"], color=GOOD, linestyle=":", label=f"best: epoch {best['epoch']:.0f}")
         left.legend(frameon=False)
-        right.legend(frameon=False, loc="lower right")
+        right.legend(loc="lower right", framealpha=1, edgecolor="none")
         return figure
 
 
