@@ -107,8 +107,10 @@ def closing_table(runs: list[NotebookRun]) -> str:
     """The runs as a text table."""
     table = pd.DataFrame([vars(run) for run in runs])
     table["seconds"] = table["seconds"].map("{:.0f}".format)
-    with pd.option_context("display.max_colwidth", None, "display.width", None):
-        return table.to_string(index=False, justify="left")
+    columns = [[name, *table[name]] for name in table]
+    widths = [max(map(len, column)) for column in columns]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
+    return "\n".join(lines)
 
 
 def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
