@@ -101,7 +101,7 @@ class TrainConfig:
         if len(self.frame_size) != 2 or min(self.frame_size) < 16:
             raise ConfigError(f"frame_size is {self.frame_size}, but must be a height and a width of at least 16.")
         if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr is {self.lr}, but must be a number above 0.")
+            raise ConfigError(f"lr is {self.lr}, but must be above 0 and finite.")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}, but must be from 0 to below 1.")
         choices = {"scheduler": ("plateau", "cosine"), "sampling": ("uniform", "dense"),
