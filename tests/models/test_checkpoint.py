@@ -111,6 +111,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_while_writing_leaves_a_whole_checkpoint(tmp_path):
     path, rng = tmp_path / "best.safetensors", random.Random(0)
     for _ in range(3):

@@ -182,7 +182,7 @@ def test_non_finite_loss_stops_and_keeps_the_best_checkpoint(tiny_config):
     assert len(Experiment(folder).history) == 1
 
 
-@pytest.mark.parametrize("num_workers", ["0", "2"])
+@pytest.mark.parametrize("num_workers", [pytest.param("0", marks=pytest.mark.slow), "2"])
 def test_ctrl_c_keeps_the_best_checkpoint(numbered_dataset, tmp_path, plugin, num_workers):
     """As in a terminal, the signal reaches the training process and its workers alike."""
     process = subprocess.Popen(
