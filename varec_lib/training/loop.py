@@ -1,6 +1,10 @@
 """Training, to be read from top to bottom: `train` prepares, `Trainer.run` is the loop, `finish` tests and reports."""
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -81,6 +85,26 @@ def channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
+@contextmanager
+def interrupt_as_event() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of raising wherever the program happens to be; a second one raises as usual."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread receives signals
+        return
+    former = signal.getsignal(signal.SIGINT)
+
+    def note(*_: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, former)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 class Trainer:
     """State of one run. Better means higher validation top-1, and between equals lower validation loss."""
 
@@ -124,10 +148,14 @@ class Trainer:
 
     def run(self) -> None:
         """The training loop: an epoch, its validation, the best checkpoint, early stopping."""
-        with SummaryWriter(self.experiment.folder / "tensorboard") as board:
+        with SummaryWriter(self.experiment.folder / "tensorboard") as board, interrupt_as_event() as interrupted:
             try:
                 for epoch in range(1, self.config.epochs + 1):
-                    row = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], **self.train_epoch(epoch)}
+                    row = {
+                        "epoch": epoch,
+                        "lr": self.optimizer.param_groups[0]["lr"],
+                        **self.train_epoch(epoch, interrupted),
+                    }
                     val = self.evaluate("val")
                     row |= {"val_loss": val.loss(), "val_top1": val.top_k(1)}
                     self.learning_rate.epoch_end(row["val_loss"])
@@ -144,8 +172,11 @@ class Trainer:
                 )
                 print(f"Interrupted: {kept}.")
 
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training clips; returns loss and top-1 (weighted by clips), seconds and clips/s."""
+    def train_epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
+        """One pass over the training clips; returns loss and top-1 (weighted by clips), seconds and clips/s.
+
+        Raises `KeyboardInterrupt` between two batches once `interrupted` is set.
+        """
         self.sampler.epoch = epoch
         train_mode(self.model)
         loss_sum, correct, seen, start = 0.0, 0, 0, time.perf_counter()
@@ -154,6 +185,8 @@ class Trainer:
             batches, total=len(self.loader), desc=f"epoch {epoch}", unit="batch", leave=False, disable=not self.progress
         )
         for clips, labels in bar:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             with self.accelerator.accumulate(self.model):
                 scores = self.model(self.about.preprocess.normalise(clips))
                 loss = self.criterion(scores, labels)
