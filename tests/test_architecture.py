@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
-ORDER = ["errors", "config", "plots", "data", "models", "evaluation", "training", "predictor", "course", "cli"]
+ORDER = [
+    "errors",
+    "config",
+    "plots",
+    "data",
+    "models",
+    "evaluation",
+    "training",
+    "predictor",
+    "course",
+    "commands",
+    "cli",
+]
 FILES = sorted(LIBRARY.rglob("*.py"))
 NAMES = [str(file.relative_to(LIBRARY)) for file in FILES]
 

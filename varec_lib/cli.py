@@ -3,103 +3,13 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, UseAppendAction, arg
 
+from varec_lib.commands import Course, DataCheck, DataDemo, DataStore, Evaluate, Predict
 from varec_lib.config import TrainConfig
-from varec_lib.errors import VarecError
-
-
-@dataclass
-class Evaluate:
-    """Test a checkpoint on a dataset; prints a report, with --json the same numbers as results.json."""
-
-    checkpoint: Positional[Path]
-    """Checkpoint file or experiment folder."""
-    data: Path = Path("data/stick_actions")
-    """Dataset folder."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which split to evaluate."""
-    views: int = 1
-    """Clips per video whose class probabilities are averaged."""
-    order: Literal["forward", "reversed", "shuffled"] = "forward"
-    """Play the frames backwards or shuffled: does the model look at time?"""
-    batch_size: int = 32
-    """Videos at a time."""
-    num_workers: int = 2
-    """Processes that decode videos; 0 decodes in this process."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the arithmetic."""
-    ucf_split: int = 1
-    """Which official list to use where the folder is UCF-101 itself."""
-    strict: bool = False
-    """Stop when a video cannot be used instead of leaving it out."""
-    plugin: Path | None = None
-    """Python file that registers your own models."""
-    csv: Path | None = None
-    """Also write one row per video to this file."""
-    json: bool = False
-    """Print JSON only."""
-
-
-@dataclass
-class Predict:
-    """Say what is in videos: files, or folders of them."""
-
-    videos: Positional[tuple[Path, ...]]
-    """Video files or folders."""
-    checkpoint: Path
-    """Checkpoint file or experiment folder."""
-    top: int = 5
-    """How many classes to list."""
-    views: int = 1
-    """Clips per video whose class probabilities are averaged."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the arithmetic."""
-    plugin: Path | None = None
-    """Python file that registers your own models."""
-    csv: Path | None = None
-    """Also write the table to this file."""
-    json: bool = False
-    """Print JSON only."""
-
-
-@dataclass
-class DataDemo:
-    """Draw the embedded dataset, stick-actions: 560 small videos, 8 actions."""
-
-    out: Path = Path("data/stick_actions")
-    """Folder to create."""
-    seed: int = 0
-    """Seed of performers, backgrounds and movements."""
-
-
-@dataclass
-class DataCheck:
-    """Open every video of a dataset and list what cannot be used; exits with 1 if there is any."""
-
-    data: Positional[Path]
-    """Dataset folder."""
-    ucf_split: int = 1
-    """Which official list to use where the folder is UCF-101 itself."""
-
-
-@dataclass
-class Course:
-    """Run the notebooks with papermill; executed copies, figures and a closing table are left behind."""
-
-    notebooks: Positional[tuple[str, ...]] = ()
-    """Numbers or names (02, 05_evaluation); all if none is given."""
-    parameter: Annotated[UseAppendAction[list[tuple[str, str]]], arg(aliases=["-p"])] = field(default_factory=list)
-    """A parameter of the notebooks and its value; may be repeated."""
-    out: Path = Path("runs/course")
-    """Folder of the executed notebooks."""
-    refresh: bool = False
-    """Run notebooks and solutions with their own parameters and save the outputs into notebooks/ itself."""
+from varec_lib.errors import ResumeError, VarecError
 
 
 def _train(config: TrainConfig) -> int:
@@ -108,6 +18,17 @@ def _train(config: TrainConfig) -> int:
     experiment = train(config)
     print(f"Wrote {experiment.folder}")
     return 130 if experiment.results["stopped"] == "interrupted" else 0
+
+
+def _resumed(argv: list[str]) -> TrainConfig | None:
+    """The settings of the experiment that --resume names: they are the defaults of all other flags then."""
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    if "--resume" not in words[:-1]:
+        return None
+    file = Path(words[words.index("--resume") + 1]) / "config.json"
+    if not file.is_file():
+        raise ResumeError(f"{file.parent}: not an experiment folder (it has no config.json).")
+    return TrainConfig.load(file)
 
 
 def _evaluate(command: Evaluate) -> int:
@@ -207,6 +128,29 @@ def _data_check(command: DataCheck) -> int:
     return 1 if len(bad) else 0
 
 
+def _data_store(command: DataStore) -> int:
+    import time
+
+    from varec_lib.data.manifest import load_manifest
+    from varec_lib.data.store import FrameStore
+
+    options = {name: getattr(command, name) for name in ("frame_size", "short_side", "fps", "store", "store_dir")}
+    store = FrameStore.of(TrainConfig(data_dir=command.data, **options))
+    start = time.perf_counter()
+    good, bad = store.update(load_manifest(command.data, ucf_split=command.ucf_split))
+    total, unused = store.used_bytes()
+    frames = int(store.frames_of(good).frames.sum())
+    print(
+        f"Frame store {store}: {len(good)} videos, {frames} frames, {total / 1e9:.2f} GB, "
+        f"{time.perf_counter() - start:.1f} s"
+    )
+    if unused:
+        print(f"{unused / 1e9:.2f} GB belong to videos that have changed since; to free them, delete {store.folder}.")
+    for problem in bad["problem"]:
+        print(problem)
+    return 1 if len(bad) else 0
+
+
 def _course(command: Course) -> int:
     from varec_lib import course
 
@@ -233,6 +177,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., int], str]] = {
     "predict": (Predict, _predict, "Say what is in a video, or in many."),
     "data demo": (DataDemo, _data_demo, "Draw the embedded dataset."),
     "data check": (DataCheck, _data_check, "Find videos that cannot be used."),
+    "data store": (DataStore, _data_store, "Decode a dataset once, for fast training."),
     "course": (Course, _course, "Run the notebooks."),
 }
 
@@ -255,8 +200,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"varec: there is no command {name!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
     kind, run, description = COMMANDS[name]
+    argv = argv[len(name.split()) :]
     try:
-        command = tyro.cli(kind, prog=f"varec {name}", description=description, args=argv[len(name.split()) :])
+        resumed = _resumed(argv) if kind is TrainConfig else None
+        defaults = {"default": resumed} if resumed else {}
+        command = tyro.cli(kind, prog=f"varec {name}", description=description, args=argv, **defaults)
         return run(command)
     except VarecError as error:
         print(f"varec: {error}", file=sys.stderr)

@@ -23,3 +23,15 @@ class WeightsError(VarecError):
 
 class CheckpointError(VarecError):
     """A checkpoint cannot be read, or belongs to something else."""
+
+
+class StoreError(DataError):
+    """The frame store cannot be read or written."""
+
+
+class ResumeError(VarecError):
+    """A run cannot be continued: its state is damaged, or belongs to another model, configuration or dataset."""
+
+
+class TrainingError(VarecError):
+    """A run stopped by itself: the loss is not finite, memory is exhausted, or a data worker died."""

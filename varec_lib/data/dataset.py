@@ -1,8 +1,8 @@
 """From rows of a manifest to batches of clips. One function, `load_views`, feeds evaluation and prediction alike."""
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,36 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from varec_lib.data.decode import read_frames
-from varec_lib.data.transforms import Preprocess, clip_augmentation
+from varec_lib.data.sampling import kept_counts, kept_frames
+from varec_lib.data.transforms import Preprocess, random_crop
+from varec_lib.errors import ConfigError
 
 Order = Literal["forward", "reversed", "shuffled"]
+
+
+class Frames(Protocol):
+    """Where the frames of a table's videos come from: `VideoFiles`, or `StoredFrames` of the frame store."""
+
+    frames: np.ndarray  # frames of each video, after thinning out to `Preprocess.fps`
+
+    def read(self, row: int, indices: list[int]) -> torch.Tensor:
+        """Frames of the video in this row as uint8 RGB `(T, C, H, W)`, scaled down to `Preprocess.short_side`."""
+
+
+class VideoFiles:
+    """Frames decoded from the files of a checked table (`path, frames, fps`) at every call."""
+
+    def __init__(self, table: pd.DataFrame, preprocess: Preprocess) -> None:
+        # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
+        self.paths = np.array([os.fsencode(path) for path in table["path"]])
+        self.totals, self.rates = table["frames"].to_numpy(np.int32), table["fps"].to_numpy(np.float64)
+        self.short_side, self.fps = preprocess.short_side, preprocess.fps
+        self.frames = kept_counts(self.totals, self.rates, self.fps)
+
+    def read(self, row: int, indices: list[int]) -> torch.Tensor:
+        """As `Frames.read`. Raises `VideoError`."""
+        numbers = kept_frames(int(self.totals[row]), float(self.rates[row]), self.fps)[indices].tolist()
+        return read_frames(os.fsdecode(self.paths[row]), numbers, short_side=self.short_side)
 
 
 def in_order(indices: list[int], order: Order) -> list[int]:
@@ -26,88 +53,135 @@ def in_order(indices: list[int], order: Order) -> list[int]:
 
 
 def load_views(
-    path: Path | str, frames: int, preprocess: Preprocess, *, views: int = 1, order: Order = "forward"
+    source: Frames, row: int, preprocess: Preprocess, *, views: int = 1, order: Order = "forward"
 ) -> torch.Tensor:
     """What a network sees of a video when it is evaluated: uint8 `(V, T, C, H, W)`, the same on every call.
 
-    `frames` is the number of decodable frames (`probe(path).frames`). Raises `VideoError`.
+    Raises `VideoError`.
     """
+    frames = int(source.frames[row])
     clips = [in_order(preprocess.indices(frames, view=view, views=views), order) for view in range(views)]
-    decoded = preprocess.crop(read_frames(path, [i for clip in clips for i in clip]))
+    decoded = preprocess.crop(source.read(row, [i for clip in clips for i in clip]))
     return decoded.unflatten(0, (views, preprocess.num_frames))
 
 
-class TrainClips(Dataset):
-    """One random clip per video: jittered frames, augmented; items are `(uint8 (T, C, H, W), class number)`.
+class TrainBatch(NamedTuple):
+    """Clips uint8 `(B, T, C, H, W)`, class numbers, rows of the table, and a seed each for `apply_each`, `(B,)`."""
 
-    Keys are `(epoch, row)`, as `EpochSampler` yields them: all randomness comes from seed, epoch and row, so clips do
-    not depend on the number of workers or on the order in which they are read.
+    clips: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
+    seeds: torch.Tensor
+
+
+class TrainClips(Dataset):
+    """One random clip per video: jittered frames, cropped at random if `augment`; items make up a `TrainBatch`.
+
+    Keys are `(epoch, row)`, as `EpochBatches` yields them: all randomness comes from seed, epoch and row, so clips do
+    not depend on the number of workers or on the order in which they are read. With `fixed_views`, epochs repeat that
+    many draws in turn. Flips and colours are left to the device that trains (`random_colours`).
     """
 
     def __init__(
-        self, table: pd.DataFrame, classes: list[str], preprocess: Preprocess, *, augment: bool, flip: bool, seed: int
+        self,
+        source: Frames,
+        labels: np.ndarray,
+        preprocess: Preprocess,
+        *,
+        augment: bool,
+        seed: int,
+        fixed_views: int = 0,
     ) -> None:
-        self.paths = table["path"].tolist()
-        self.frames = table["frames"].tolist()
-        self.labels = [classes.index(label) for label in table["label"]]
-        self.preprocess, self.seed = preprocess, seed
-        self.transform = clip_augmentation(preprocess.frame_size, flip=flip) if augment else preprocess.crop
+        self.source, self.labels = source, labels
+        self.preprocess, self.seed, self.fixed_views = preprocess, seed, fixed_views
+        self.geometry = random_crop(preprocess.frame_size) if augment else preprocess.crop
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labels)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> TrainBatch:
         epoch, row = key
-        seed = int(np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint32)[0])
-        indices = self.preprocess.indices(self.frames[row], generator=torch.Generator().manual_seed(seed))
-        clip = read_frames(self.paths[row], indices)
+        draw = epoch % self.fixed_views if self.fixed_views else epoch
+        seeds = np.random.SeedSequence([self.seed, draw, row]).generate_state(3, np.uint32).tolist()
+        generator = torch.Generator().manual_seed(seeds[0])
+        clip = self.source.read(row, self.preprocess.indices(int(self.source.frames[row]), generator=generator))
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from the global generator
-            torch.manual_seed(seed)
-            return self.transform(clip), self.labels[row]
+            torch.default_generator.manual_seed(seeds[1])
+            return TrainBatch(self.geometry(clip), int(self.labels[row]), row, seeds[2])
 
 
 class EvalClips(Dataset):
     """Every video in a fixed order with fixed frames; items are `(uint8 (V, T, C, H, W), row)`."""
 
-    def __init__(
-        self, table: pd.DataFrame, preprocess: Preprocess, *, views: int = 1, order: Order = "forward"
-    ) -> None:
-        self.paths = table["path"].tolist()
-        self.frames = table["frames"].tolist()
-        self.preprocess, self.views, self.order = preprocess, views, order
+    def __init__(self, source: Frames, preprocess: Preprocess, *, views: int = 1, order: Order = "forward") -> None:
+        self.source, self.preprocess, self.views, self.order = source, preprocess, views, order
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.source.frames)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        clips = load_views(self.paths[row], self.frames[row], self.preprocess, views=self.views, order=self.order)
-        return clips, row
+        return load_views(self.source, row, self.preprocess, views=self.views, order=self.order), row
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """All rows in a new random order each epoch, as keys `(epoch, row)`; the order depends on seed and epoch alone."""
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of keys `(epoch, row)`: all rows in a new random order each epoch, which depends on seed and epoch alone.
 
-    def __init__(self, rows: int, seed: int) -> None:
-        self.rows, self.seed, self.epoch = rows, seed, 0
+    `weights` `(rows,)` draw rows with replacement instead (class-balanced sampling). Among several processes each
+    batch of `batch_size * processes` rows is shared out, so that together they do what one process with the larger
+    batch would; none is padded or repeated. Set `epoch` before, and `start` to skip batches already trained on.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        seed: int,
+        *,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        whole = batch_size * processes
+        self.sizes = [min(whole, rows - first) for first in range(0, rows, whole)]  # over all processes
+        if self.sizes[0] < processes:
+            raise ConfigError(f"{rows} training videos are too few for {processes} processes.")
+        # Batch norm needs two clips in every process; a last batch with fewer is left out of the epoch.
+        if len(self.sizes) > 1 and self.sizes[-1] < min(2, batch_size) * processes:
+            self.sizes.pop()
+        self.rows, self.whole, self.seed, self.weights = rows, whole, seed, weights
+        self.rank, self.processes = rank, processes
+        self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        return self.rows
+        return len(self.sizes) - self.start
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
-        return iter([(self.epoch, int(row)) for row in order])
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, rng = self.epoch, np.random.default_rng([self.seed, self.epoch])
+        if self.weights is None:
+            order = rng.permutation(self.rows)
+        else:
+            order = rng.choice(self.rows, self.rows, p=self.weights / self.weights.sum())
+        for number in range(self.start, len(self.sizes)):
+            batch = order[number * self.whole : (number + 1) * self.whole]
+            yield [(epoch, int(row)) for row in np.array_split(batch, self.processes)[self.rank]]
 
 
-def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler: Sampler | None = None) -> DataLoader:
-    """A loader whose workers live from epoch to epoch and leave one processor thread each to OpenCV and torch."""
+def make_loader(
+    dataset: Dataset, *, num_workers: int, batch_size: int = 1, batches: EpochBatches | None = None
+) -> DataLoader:
+    """A loader over `batches` (training; its workers live from epoch to epoch) or in order (evaluation)."""
+    chosen = {"batch_sampler": batches} if batches is not None else {"batch_size": batch_size}
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        # Batch norm needs two samples: in training, a last batch of a single clip is left out of the epoch.
-        drop_last=sampler is not None and len(dataset) > batch_size and len(dataset) % batch_size == 1,
+        **chosen,
         num_workers=num_workers,
-        persistent_workers=num_workers > 0 and sampler is not None,
+        persistent_workers=num_workers > 0 and batches is not None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else workers' seeds are drawn from the global one, and dropout depends on them
     )
+
+
+def balancing_weights(labels: np.ndarray) -> np.ndarray:
+    """A weight per row `(N,)` with which every class is drawn equally often."""
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1.0 / counts[inverse]

@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 
+from varec_lib.data.sampling import is_kept
 from varec_lib.errors import VideoError
 
 VIDEO_EXTENSIONS = frozenset(
@@ -68,14 +69,46 @@ def probe(path: Path | str) -> VideoInfo:
         return VideoInfo(frames, capture.get(cv2.CAP_PROP_FPS), *first.shape[:2])
 
 
-def read_frames(path: Path | str, indices: Sequence[int]) -> torch.Tensor:
+def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width after scaling the shorter side down to `short_side` pixels; 0 or more than it is: as it was."""
+    scale = short_side / min(height, width)
+    return (round(height * scale), round(width * scale)) if 0 < scale < 1 else (height, width)
+
+
+def _picture(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """OpenCV's BGR frame as RGB `(H, W, 3)` of that size: halved by averaging as often as possible, then bilinear.
+
+    So no step leaves out source pixels, and it takes an eighth of the time of cv2.INTER_AREA alone.
+    """
+    while frame.shape[0] >= 2 * size[0] and frame.shape[1] >= 2 * size[1]:
+        height, width = frame.shape[0] // 2, frame.shape[1] // 2
+        frame = cv2.resize(frame[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    if frame.shape[:2] != size:
+        frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def read_header(path: Path | str, *, short_side: int) -> tuple[VideoInfo, np.ndarray]:
+    """What the header says (frame counts may lie), and the first frame as `read_frames` gives it, but `(H, W, 3)`."""
+    with _open(path) as capture:
+        ok, frame = capture.read()
+        if not ok:
+            raise VideoError(f"{path}: no frame can be decoded. The file is damaged; copy or download it again.")
+        count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
+        shape = frame.shape[:2]
+        return VideoInfo(count, capture.get(cv2.CAP_PROP_FPS), *shape), _picture(frame, shrunk_size(*shape, short_side))
+
+
+def read_frames(path: Path | str, indices: Sequence[int], *, short_side: int = 0) -> torch.Tensor:
     """The frames with these indices (any order, repeats allowed) as uint8 RGB `(T, C, H, W)`.
 
-    Decodes sequentially up to the last wanted frame and converts only the wanted ones. Raises `VideoError`
-    where the file cannot be opened or ends before the last wanted frame.
+    Decodes sequentially up to the last wanted frame and converts only the wanted ones, scaled down so that the
+    shorter side has `short_side` pixels (0: as they are). Raises `VideoError` where the file cannot be opened or ends
+    before the last wanted frame.
     """
     wanted = set(indices)
     frames: dict[int, np.ndarray] = {}
+    size: tuple[int, int] | None = None
     with _open(path) as capture:
         for position in range(max(wanted) + 1):
             if not capture.grab():
@@ -86,5 +119,28 @@ def read_frames(path: Path | str, indices: Sequence[int]) -> torch.Tensor:
                 ok, frame = capture.retrieve()
                 if not ok:
                     raise VideoError(f"{path}: frame {position} cannot be decoded.")
-                frames[position] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                size = size or shrunk_size(*frame.shape[:2], short_side)
+                frames[position] = _picture(frame, size)
     return torch.from_numpy(np.stack([frames[i] for i in indices])).permute(0, 3, 1, 2)
+
+
+def decode_video(path: Path | str, save: Callable[[np.ndarray], None], *, short_side: int, fps: float) -> VideoInfo:
+    """Decodes a whole video once, handing each kept frame to `save` as RGB `(H, W, 3)` uint8; never holds two.
+
+    The frames are those that `kept_frames` names for `fps`, pixel for pixel as `read_frames` gives them. Returns what
+    `probe` would. Raises `VideoError`.
+    """
+    with _open(path) as capture:
+        native = capture.get(cv2.CAP_PROP_FPS)
+        position, shape, frame = 0, None, None
+        while capture.grab():
+            if is_kept(position, native, fps):
+                ok, frame = capture.retrieve(frame)  # into the same memory
+                if not ok:
+                    raise VideoError(f"{path}: frame {position} cannot be decoded.")
+                shape = shape or frame.shape[:2]
+                save(_picture(frame, shrunk_size(*shape, short_side)))
+            position += 1
+    if shape is None:
+        raise VideoError(f"{path}: no frame can be decoded. The file is damaged; copy or download it again.")
+    return VideoInfo(position, native, *shape)

@@ -5,6 +5,7 @@ run stops (`strict`).
 """
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 
 import pandas as pd
@@ -51,14 +52,21 @@ def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.Data
     return good, bad.assign(problem=[result for result in found if isinstance(result, str)])
 
 
-def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
+def load_dataset(
+    config: TrainConfig,
+    *,
+    progress: bool = True,
+    examine: Callable[..., tuple[pd.DataFrame, pd.DataFrame]] | None = None,
+) -> pd.DataFrame:
     """The manifest of `config.data_dir` with every video checked: what training and evaluation use.
+
+    `examine` opens the videos: `check_videos` by default, or `FrameStore.update`, which keeps their frames.
 
     Prints what was left out and what looks wrong. Raises `DataError` if `config.strict` and a video is unusable, if a
     class loses all its training videos, or if train or val would be empty.
     """
     table = load_manifest(config.data_dir, ucf_split=config.ucf_split, seed=config.seed)
-    good, bad = check_videos(table, progress=progress)
+    good, bad = (examine or check_videos)(table, progress=progress)
     if len(bad):
         if config.strict:
             more = f" And {len(bad) - 1} more: `varec data check` lists all." if len(bad) > 1 else ""

@@ -22,6 +22,8 @@ class Preprocess:
     std: tuple[float, ...]
     sampling: str = "uniform"
     stride: int = 2
+    short_side: int = 0  # frames are first scaled down to it (0: not), as the frame store keeps them
+    fps: float = 0.0  # and thinned out to this rate (0: not)
 
     def __post_init__(self) -> None:
         for name in ("frame_size", "mean", "std"):
@@ -51,15 +53,28 @@ class Preprocess:
         return asdict(self)
 
 
-def clip_augmentation(frame_size: tuple[int, int], *, flip: bool = True) -> v2.Transform:
-    """Random resized crop, flip and colour jitter on a uint8 clip `(T, C, H, W)`, giving `(T, C, *frame_size)`.
+def random_crop(frame_size: tuple[int, int]) -> v2.Transform:
+    """Random resized crop of a uint8 clip `(T, C, H, W)` to `(T, C, *frame_size)`.
 
     The parameters are drawn once per call, so all frames of a clip are changed alike and the motion is kept.
     """
-    steps: list[v2.Transform] = [
-        v2.RandomResizedCrop(list(frame_size), scale=(0.6, 1.0), ratio=(4 / 5, 5 / 4), antialias=True)
-    ]
-    if flip:
-        steps.append(v2.RandomHorizontalFlip())
-    steps.append(v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2))
-    return v2.Compose(steps)
+    return v2.RandomResizedCrop(list(frame_size), scale=(0.6, 1.0), ratio=(4 / 5, 5 / 4), antialias=True)
+
+
+def random_colours(*, flip: bool = True) -> v2.Transform:
+    """Random colour jitter and, with `flip`, mirroring of a clip `(T, C, H, W)`; one draw per call, on any device."""
+    mirror = [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([*mirror, v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)])
+
+
+def apply_each(transform: v2.Transform, clips: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    """A random transform on each clip of a batch `(B, T, C, H, W)` by its own seed; leaves random states untouched.
+
+    torchvision draws from the processor's global generator, also for clips on a GPU.
+    """
+    changed = []
+    with torch.random.fork_rng(devices=[]):
+        for clip, seed in zip(clips, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset the GPU's dropout as well
+            changed.append(transform(clip))
+    return torch.stack(changed)

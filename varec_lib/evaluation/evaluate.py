@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import nn
+from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import EvalClips, Order, make_loader
+from varec_lib.data.dataset import EvalClips, Frames, Order, VideoFiles, make_loader
 from varec_lib.data.doctor import load_dataset
 from varec_lib.data.transforms import Preprocess
 from varec_lib.errors import CheckpointError, ConfigError, DataError
@@ -34,6 +37,7 @@ def predict_table(
     classes: list[str],
     preprocess: Preprocess,
     *,
+    source: Frames | None = None,
     views: int = 1,
     order: Order = "forward",
     batch_size: int = 32,
@@ -41,11 +45,12 @@ def predict_table(
     precision: str = "auto",
     progress: bool = True,
 ) -> Predictions:
-    """Predictions for every row of a checked table (`path, label, group, frames`), on the model's device.
+    """Predictions for every row of a checked table (`path, label, group, frames, fps`), on the model's device.
 
     Every video counts once, with its probabilities averaged over `views` clips. `order` reverses or shuffles the
-    frames of each clip. Leaves the model in evaluation mode. Raises `ConfigError` without views, `DataError` without
-    rows, `VideoError`.
+    frames of each clip. `source` gives the frames, by default decoded from the files. Several processes share the
+    rows, and all return all predictions. Leaves the model in evaluation mode. Raises `ConfigError` without views,
+    `DataError` without rows, `VideoError`.
     """
     if views < 1:
         raise ConfigError(f"views is {views}, but must be at least 1.")
@@ -53,13 +58,14 @@ def predict_table(
         raise DataError("There is no video to evaluate: the split is empty.")
     model.eval()
     precision = resolve_precision(precision, next(model.parameters()).device)
-    clips = EvalClips(table, preprocess, views=views, order=order)
-    loader = make_loader(clips, batch_size=max(batch_size // views, 1), num_workers=num_workers)
+    clips = EvalClips(source or VideoFiles(table, preprocess), preprocess, views=views, order=order)
+    processes = PartialState()
+    mine = range(processes.process_index, len(clips), processes.num_processes)
+    loader = make_loader(Subset(clips, mine), batch_size=max(batch_size // views, 1), num_workers=num_workers)
     # An iterator, not the loader: tqdm in a notebook would start a second one, with workers of its own.
-    batches = tqdm(iter(loader), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=not progress)
-    probabilities = torch.cat([class_probabilities(model, batch, preprocess, precision) for batch, _ in batches])
-    rows = table[["path", "label", "group"]].reset_index(drop=True)
-    return Predictions(rows, classes, probabilities.numpy(), views)
+    bar = tqdm(iter(loader), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=not progress)
+    found = [(rows.numpy(), class_probabilities(model, batch, preprocess, precision).numpy()) for batch, rows in bar]
+    return Predictions.gathered(table, classes, gather_object(found), views)
 
 
 def evaluate_checkpoint(

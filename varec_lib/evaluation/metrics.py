@@ -17,6 +17,15 @@ class Predictions:
     probabilities: np.ndarray
     views: int
 
+    @classmethod
+    def gathered(
+        cls, table: pd.DataFrame, classes: list[str], parts: list[tuple[np.ndarray, np.ndarray]], views: int
+    ) -> "Predictions":
+        """From batches of row numbers and probabilities that cover the rows of `table` in any order, each once."""
+        order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+        probabilities = np.concatenate([values for _, values in parts])[order]
+        return cls(table[["path", "label", "group"]].reset_index(drop=True), classes, probabilities, views)
+
     @property
     def targets(self) -> np.ndarray:
         """True class numbers `(N,)`."""

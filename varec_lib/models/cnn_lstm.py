@@ -28,7 +28,14 @@ class CnnLstm(nn.Module):
         self.lstm = nn.LSTM(self.backbone.num_features, hidden_size, num_layers, batch_first=True)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_size, num_classes))
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        features = self.backbone.encode_clips(clips)  # (B, T, F)
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """What the backbone makes of clips `(B, T, C, H, W)`: `(B, T, F)`."""
+        return self.backbone.encode_clips(clips)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Class scores `(B, num_classes)` from features."""
         hidden, _ = self.lstm(features)  # (B, T, hidden_size)
-        return self.head(hidden[:, -1])  # (B, num_classes)
+        return self.head(hidden[:, -1])
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(clips))

@@ -68,6 +68,13 @@ class FrameAverage(nn.Module):
         self.backbone = FrameEncoder(backbone, frame_size)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.num_features, num_classes))
 
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """What the backbone makes of clips `(B, T, C, H, W)`: `(B, T, F)`."""
+        return self.backbone.encode_clips(clips)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Class scores `(B, num_classes)` from features."""
+        return self.head(features.mean(dim=1))
+
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        features = self.backbone.encode_clips(clips)  # (B, T, F)
-        return self.head(features.mean(dim=1))  # (B, num_classes)
+        return self.classify(self.features(clips))

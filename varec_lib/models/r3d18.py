@@ -44,6 +44,14 @@ class R3D18(nn.Module):
         self.backbone.fc = nn.Identity()
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """What the backbone makes of clips `(B, T, C, H, W)`: `(B, 512)`."""
         x = clips.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)  # (B, C, T, H, W)
-        return self.head(self.backbone(x))  # (B, 512) -> (B, num_classes)
+        return self.backbone(x)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Class scores `(B, num_classes)` from features."""
+        return self.head(features)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(clips))

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from varec_lib.errors import WeightsError
+from varec_lib.config import TrainConfig
+from varec_lib.errors import ConfigError, WeightsError
 from varec_lib.models.frame_average import FrameEncoder
 
 
@@ -140,3 +141,24 @@ def train_mode(model: nn.Module) -> None:
     backbone = getattr(getattr(model, "module", model), "backbone", None)  # `module`: wrapped by data parallel
     if backbone is not None and not any(p.requires_grad for p in backbone.parameters()):
         backbone.eval()
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lays convolution weights out channels-last, in place: several times faster in bf16 on a processor."""
+    for parameter in model.parameters():
+        if parameter.dim() in (4, 5):
+            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model
+
+
+def prepare_backbone(model: nn.Module, config: TrainConfig) -> None:
+    """Loads and freezes the backbone as configured; raises `ConfigError` if the model has none to load or freeze."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None and (config.pretrained or config.weights or config.freeze_backbone):
+        raise ConfigError(f"model {config.model} has no attribute `backbone` to load weights into or to freeze.")
+    if config.pretrained or config.weights:
+        file = config.weights or fetch(pretrained_url(config.model, config.backbone))
+        print(f"{file.name}: {load_backbone(backbone, file)}")
+    if config.freeze_backbone:
+        freeze(backbone)

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from varec_lib.data.dataset import load_views
+from varec_lib.data.dataset import VideoFiles, load_views
 from varec_lib.data.decode import VIDEO_EXTENSIONS, probe
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.evaluation.evaluate import class_probabilities
@@ -43,7 +43,8 @@ class Predictor:
 
     def clips(self, path: Path | str) -> torch.Tensor:
         """What the network sees of the video: uint8 `(V, T, C, H, W)`. Raises `VideoError`."""
-        return load_views(path, probe(path).frames, self.about.preprocess, views=self.views)
+        video = pd.DataFrame([{"path": path, **vars(probe(path))}])
+        return load_views(VideoFiles(video, self.about.preprocess), 0, self.about.preprocess, views=self.views)
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""

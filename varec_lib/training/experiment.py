@@ -1,7 +1,8 @@
 """The folder of one training run, and how to find it again.
 
 experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
-    config.json  results.json  history.csv  plots/  checkpoints/best_model.safetensors  tensorboard/
+    config.json  results.json  history.csv  plots/  tensorboard/
+    checkpoints/best_model.safetensors  checkpoints/last/
 """
 
 import json
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
-from varec_lib.models.checkpoint import BEST
+from varec_lib.models.checkpoint import BEST, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Experiment:
     @property
     def history(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "history.csv")
+
+    def load_best(self) -> nn.Module:
+        """The best model, in evaluation mode on the CPU."""
+        return load_checkpoint(self.best_checkpoint)[0]
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes `results.json` in one step, so that a reader never sees half of it."""

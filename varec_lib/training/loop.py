@@ -1,88 +1,48 @@
-"""Training, to be read from top to bottom: `train` prepares, `Trainer.run` is the loop, `finish` tests and reports."""
+"""Training, to be read from top to bottom: `train` prepares, `Trainer.run` is the loop (notebook 04)."""
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any
 
-import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from varec_lib import plots
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import EpochSampler, TrainClips, make_loader
-from varec_lib.data.doctor import load_dataset
-from varec_lib.data.manifest import SPLITS, classes_of
-from varec_lib.data.transforms import Preprocess
-from varec_lib.errors import ConfigError, VarecError
-from varec_lib.evaluation.evaluate import predict_table
-from varec_lib.evaluation.metrics import Predictions, report
-from varec_lib.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, versions
-from varec_lib.models.precision import default_device, resolve_precision
-from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
-from varec_lib.models.weights import fetch, freeze, load_backbone, pretrained_url, train_mode
+from varec_lib.errors import TrainingError
+from varec_lib.evaluation.metrics import Predictions
+from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
+from varec_lib.models.weights import train_mode
+from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
+from varec_lib.training.feed import ClipFeed
+from varec_lib.training.report import write_report
 from varec_lib.training.schedule import LearningRate
+from varec_lib.training.setup import prepare
+from varec_lib.training.step import NonFiniteLoss, OptimiserStep, average_of, parameter_groups
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
     """Trains a model as configured, tests the best one, and returns the experiment folder it wrote.
 
     The best epoch is chosen on the validation split, never on test. Ctrl-C ends the training early: the best
-    checkpoint so far is kept and `results.json` says so. Raises `VarecError` before anything is written if the
-    configuration, the dataset or the weights cannot be used.
+    checkpoint so far is kept and `results.json` says so. With `config.resume` it continues that experiment; on a
+    processor in fp32 it reaches the very weights of an uninterrupted run. Under `torchrun` or `accelerate launch`
+    every process calls it. Raises `VarecError` before anything is written if the configuration, the dataset, the
+    weights or the saved state cannot be used.
     """
-    if config.plugin:
-        load_plugin(config.plugin)
-    entry = model_entry(config.model)
-    precision = resolve_precision(config.precision, default_device())
-    set_seed(config.seed)
-    table = load_dataset(config, progress=progress)
-    classes = classes_of(table)
-    arguments = {"backbone": config.backbone, "frame_size": config.frame_size, "num_frames": config.num_frames}
-    preprocess = Preprocess(
-        config.num_frames, config.frame_size, entry.mean, entry.std, sampling=config.sampling, stride=config.stride
-    )
-    model = build_model(config.model, len(classes), **arguments)
-    prepare_backbone(model, config)
-    about = Checkpoint(config.model, arguments, classes, preprocess)
-    experiment = Experiment.create(config)
-    counts = table["split"].value_counts()
-    print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {len(classes)} classes")
-    size = parameter_count(model) / 1e6
-    print(f"{config.model}: {size:.1f} M parameters, {precision}. Experiment {experiment.folder.name}")
-    trainer = Trainer(config, model, about, table, experiment, precision, progress)
-    trainer.run()
-    return trainer.finish()
-
-
-def prepare_backbone(model: nn.Module, config: TrainConfig) -> None:
-    """Loads and freezes the backbone as configured; raises `ConfigError` if the model has none to load or freeze."""
-    backbone = getattr(model, "backbone", None)
-    if backbone is None and (config.pretrained or config.weights or config.freeze_backbone):
-        raise ConfigError(f"model {config.model} has no attribute `backbone` to load weights into or to freeze.")
-    if config.pretrained or config.weights:
-        file = config.weights or fetch(pretrained_url(config.model, config.backbone))
-        print(f"{file.name}: {load_backbone(backbone, file)}")
-    if config.freeze_backbone:
-        freeze(backbone)
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Lays convolution weights out channels-last, in place: several times faster in bf16 on a processor."""
-    for parameter in model.parameters():
-        if parameter.dim() in (4, 5):
-            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-    return model
+    with ExitStack() as stack:
+        trainer = Trainer(*prepare(config, progress, stack))
+        trainer.run()
+        write_report(trainer)
+        return trainer.experiment
 
 
 @contextmanager
@@ -112,168 +72,229 @@ class Trainer:
         self,
         config: TrainConfig,
         model: nn.Module,
-        about: Checkpoint,
-        table: pd.DataFrame,
+        feed: ClipFeed,
         experiment: Experiment,
-        precision: str,
-        progress: bool,
+        saved: dict[str, Any] | None = None,
     ) -> None:
-        self.config, self.about, self.table, self.experiment = config, about, table, experiment
-        self.precision, self.progress = precision, progress
-        AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
-        # Accelerate runs the prepared model's forward under autocast, and scales the loss where fp16 needs it.
-        self.accelerator = Accelerator(
-            gradient_accumulation_steps=config.accumulate, mixed_precision="no" if precision == "fp32" else precision
+        self.config, self.model, self.feed, self.experiment = config, model, feed, experiment
+        self.accelerator, self.progress = feed.accelerator, feed.progress
+        model.to(self.accelerator.device)
+        feed.prepare(model)
+        on_gpu = self.accelerator.device.type == "cuda"
+        optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=on_gpu)
+        network = feed.network(model)
+        if config.compile:
+            network.compile()
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.average = average_of(model, config.ema) if config.ema else None
+        steps = -(-len(feed.batches.sizes) // config.accumulate)
+        warmup = round(steps * config.warmup_epochs)
+        total = steps * config.epochs
+        self.learning_rate = LearningRate(optimizer, config.scheduler, warmup_steps=warmup, total_steps=total)
+        self.step = OptimiserStep(
+            self.accelerator, self.network, self.optimizer, feed.inputs, config.label_smoothing, config.clip_grad
         )
-        rows = table[table["split"] == "train"]
-        clips = TrainClips(
-            rows, about.classes, about.preprocess, augment=config.augment, flip=config.flip, seed=config.seed
-        )
-        self.sampler = EpochSampler(len(rows), config.seed)
-        loader = make_loader(clips, batch_size=config.batch_size, num_workers=config.num_workers, sampler=self.sampler)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(channels_last(model), optimizer, loader)
-        steps = -(-len(self.loader) // config.accumulate)
-        self.learning_rate = LearningRate(
-            optimizer,
-            config.scheduler,
-            warmup_steps=round(steps * config.warmup_epochs),
-            total_steps=steps * config.epochs,
-        )
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.stopped = "all epochs done"
+        self.epoch, self.epoch_lr, self.saved_at = 1, config.lr, time.monotonic()
+        self.sums = torch.zeros(5, dtype=torch.float64)  # of this epoch and process: loss, right, clips, s, s waiting
+        if saved:
+            self.load_state_dict(saved)
+            print(f"Continuing in epoch {self.epoch} after {feed.batches.start} batches.")
+
+    @property
+    def tested_model(self) -> nn.Module:
+        """The model that is validated, saved and tested: the average of the weights if one is kept."""
+        return self.average.module if self.average else self.model
 
     def run(self) -> None:
         """The training loop: an epoch, its validation, the best checkpoint, early stopping."""
-        with SummaryWriter(self.experiment.folder / "tensorboard") as board, interrupt_as_event() as interrupted:
+        with ExitStack() as stack:
+            many = self.accelerator.num_processes > 1  # processes that stopped at different batches would wait forever
+            interrupted = threading.Event() if many else stack.enter_context(interrupt_as_event())
+            board = self._board(stack)
             try:
-                for epoch in range(1, self.config.epochs + 1):
-                    row = {
-                        "epoch": epoch,
-                        "lr": self.optimizer.param_groups[0]["lr"],
-                        **self.train_epoch(epoch, interrupted),
-                    }
-                    val = self.evaluate("val")
+                while self.epoch <= self.config.epochs and not self._patience_is_over():
+                    row = {"epoch": self.epoch} | self.train_epoch(interrupted)
+                    val = self.feed.validate(self.tested_model)
                     row |= {"val_loss": val.loss(), "val_top1": val.top_k(1)}
                     self.learning_rate.epoch_end(row["val_loss"])
                     self.record(row, board)
-                    if self.config.patience and epoch - self.best["epoch"] >= self.config.patience:
-                        self.stopped = f"no better validation result for {self.config.patience} epochs"
-                        break
+                    self.epoch, self.feed.batches.start = self.epoch + 1, 0
+                    self.sums.zero_()
+                    self.save()
             except KeyboardInterrupt:
                 self.stopped = "interrupted"
                 kept = (
-                    f"the best checkpoint so far (epoch {self.best['epoch']}) is kept"
-                    if self.best
-                    else "nothing to keep yet"
+                    f"the best checkpoint so far (epoch {self.best['epoch']}) is kept" if self.best else "no epoch done"
                 )
-                print(f"Interrupted: {kept}.")
+                print(f"Interrupted: {kept}. Go on with: varec train --resume {self.experiment.folder}")
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise TrainingError(
+                    "A data worker died: too little memory (lower --num_workers or --batch_size), or a damaged file. "
+                    f"Go on with: varec train --resume {self.experiment.folder}"
+                ) from error
 
-    def train_epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
-        """One pass over the training clips; returns loss and top-1 (weighted by clips), seconds and clips/s.
+    def _board(self, stack: ExitStack) -> Callable[..., None]:
+        if not self.accelerator.is_main_process:
+            return lambda *_: None
+        folder = self.experiment.folder / "tensorboard"
+        return stack.enter_context(SummaryWriter(folder, purge_step=self.epoch)).add_scalar
 
-        Raises `KeyboardInterrupt` between two batches once `interrupted` is set.
+    def _patience_is_over(self) -> bool:
+        patience = self.config.patience
+        over = bool(patience and self.best and self.epoch - 1 - self.best["epoch"] >= patience)
+        if over:
+            self.stopped = f"no better validation result for {patience} epochs"
+        return over
+
+    def train_epoch(self, interrupted: threading.Event) -> dict[str, float]:
+        """The rest of this epoch's batches; returns loss and top-1 (weighted by clips), seconds and clips/s.
+
+        `data_wait` is the share of the time in which nothing was computed because the next clips were not ready.
+        Raises `KeyboardInterrupt` between two steps once `interrupted` is set.
         """
-        self.sampler.epoch = epoch
-        train_mode(self.model)
-        loss_sum, correct, seen, start = 0.0, 0, 0, time.perf_counter()
-        batches = iter(self.loader)  # tqdm in a notebook would start a second iterator, with workers of its own
+        batches, window = self.feed.batches, self.config.accumulate
+        batches.epoch = self.epoch
+        if batches.start == 0:
+            self.epoch_lr = self.optimizer.param_groups[0]["lr"]
+        train_mode(self.network)
         bar = tqdm(
-            batches, total=len(self.loader), desc=f"epoch {epoch}", unit="batch", leave=False, disable=not self.progress
-        )
-        for clips, labels in bar:
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-            with self.accelerator.accumulate(self.model):
-                scores = self.model(self.about.preprocess.normalise(clips))
-                loss = self.criterion(scores, labels)
-                if not torch.isfinite(loss):
-                    raise VarecError(
-                        f"The loss became {loss.item()} in epoch {epoch}. Lower --lr, or use --precision fp32."
-                    )
-                self.accelerator.backward(loss)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                if self.accelerator.sync_gradients:
-                    self.learning_rate.step()
-            loss_sum += loss.item() * len(labels)
-            correct += int((scores.argmax(dim=1) == labels).sum())
-            seen += len(labels)
-            bar.set_postfix_str(f"loss {loss_sum / seen:.3f}, {seen / (time.perf_counter() - start):.1f} clips/s")
-        seconds = time.perf_counter() - start
+            desc=f"epoch {self.epoch}", total=len(batches.sizes), initial=batches.start, unit="batch", leave=False,
+            disable=not self.progress,
+        )  # fmt: skip
+        with bar:
+            last = time.perf_counter()
+            loader = iter(self.feed.loader)
+            while batches.start < len(batches.sizes):
+                if interrupted.is_set():
+                    self.save()
+                    raise KeyboardInterrupt
+                group = list(islice(loader, window))
+                waited = time.perf_counter() - last
+                total = sum(batches.sizes[batches.start : batches.start + window])
+                loss, right = self._step(group, total)
+                clips = sum(len(batch.labels) for batch in group)
+                last, before = time.perf_counter(), last
+                self.sums += torch.tensor([loss, right, clips, last - before, waited], dtype=torch.float64)
+                batches.start += len(group)
+                bar.update(len(group))
+                loss_sum, _, seen, seconds, waiting = self.sums.tolist()
+                speed, wait = seen / seconds, waiting / seconds
+                bar.set_postfix_str(f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}")
+                if self._save_is_due():
+                    self.save()
+                    last = time.perf_counter()
+        return self._epoch_row()
+
+    def _step(self, group: list, total: int) -> tuple[float, int]:
+        try:
+            result = self.step(group, total)
+        except NonFiniteLoss as error:
+            names = ", ".join(os.path.basename(self.feed.paths[row]) for row in error.rows[:4])
+            more = f" and {len(error.rows) - 4} more" if len(error.rows) > 4 else ""
+            batch = self.feed.batches.start + 1
+            raise TrainingError(
+                f"The loss became {error.loss} in epoch {self.epoch}, batch {batch} ({names}{more}). The checkpoints "
+                "from before are kept. Lower --lr, try --clip_grad 1 or --precision fp32, and go on with: "
+                f"varec train --resume {self.experiment.folder}"
+            ) from error
+        self.learning_rate.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return result
+
+    def _epoch_row(self) -> dict[str, float]:
+        processes = self.accelerator.num_processes
+        sums = self.accelerator.reduce(self.sums.to(self.accelerator.device)) if processes > 1 else self.sums
+        loss, right, seen, seconds, waited = sums.tolist()
+        seconds, waited = seconds / processes, waited / processes
         return {
-            "train_loss": loss_sum / seen,
-            "train_top1": correct / seen,
+            "lr": self.epoch_lr,
+            "train_loss": loss / seen,
+            "train_top1": right / seen,
             "seconds": seconds,
             "clips_per_second": seen / seconds,
+            "data_wait": waited / seconds,
         }
 
-    def evaluate(self, split: str, views: int = 1) -> Predictions:
-        """Predictions for one split with the model as it is now."""
-        return predict_table(
-            self.accelerator.unwrap_model(self.model),
-            self.table[self.table["split"] == split],
-            self.about.classes,
-            self.about.preprocess,
-            views=views,
-            batch_size=self.config.batch_size,
-            num_workers=self.config.num_workers,
-            precision=self.precision,
-            progress=self.progress,
-        )
-
-    def record(self, row: dict[str, Any], board: SummaryWriter) -> None:
+    def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
         """Writes history and TensorBoard, prints the epoch, and saves the checkpoint if it is the best so far."""
         self.history.append(row)
-        self.experiment.write_history(self.history)
+        rank = (row["val_top1"], -row["val_loss"])
+        better = self.best is None or rank > (self.best["val_top1"], -self.best["val_loss"])
+        self.best = row if better else self.best
         for name, value in row.items():
-            board.add_scalar(name, value, row["epoch"])
-        better = self.best is None or (row["val_top1"], -row["val_loss"]) > (
-            self.best["val_top1"],
-            -self.best["val_loss"],
-        )
-        if better:
-            self.best = row
-            metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss")}
-            about = Checkpoint(**{**vars(self.about), "metrics": metrics})
-            save_checkpoint(self.experiment.best_checkpoint, self.accelerator.unwrap_model(self.model), about)
+            board(name, value, row["epoch"])
+        if self.accelerator.is_main_process:
+            self.experiment.write_history(self.history)
+            if better:
+                metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss")}
+                about = Checkpoint(**{**vars(self.feed.about), "metrics": metrics})
+                save_checkpoint(self.experiment.best_checkpoint, self.tested_model, about)
         print(
             f"epoch {row['epoch']:3d}/{self.config.epochs}"
             f"  train loss {row['train_loss']:.3f} top-1 {row['train_top1']:.3f}"
             f"  val loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}{'*' if better else ' '}"
-            f"  lr {row['lr']:.1e}  {row['clips_per_second']:.1f} clips/s"
+            f"  lr {row['lr']:.1e}  {row['clips_per_second']:.1f} clips/s, data wait {row['data_wait']:.0%}",
+            flush=True,
         )
 
-    def finish(self) -> Experiment:
-        """Tests the best checkpoint, writes `results.json` and the pictures. After Ctrl-C the test is left out."""
-        results: dict[str, Any] = {
-            "model": self.config.model,
-            "num_parameters": parameter_count(self.model),
-            "epochs_run": len(self.history),
-            "best_epoch": self.best["epoch"] if self.best else None,
-            "best_val_top1": self.best["val_top1"] if self.best else None,
-            "stopped": self.stopped,
-            "train_seconds": sum(row["seconds"] for row in self.history),
-            "clips_per_second": pd.DataFrame(self.history)["clips_per_second"].mean() if self.history else None,
-            "device": str(self.accelerator.device),
-            "precision": self.precision,
-            "seed": self.config.seed,
-            "versions": versions(),
-            "test": None,
+    def test(self) -> Predictions:
+        """Predictions of the best checkpoint for the test split."""
+        self.accelerator.wait_for_everyone()
+        self.tested_model.load_state_dict(self.experiment.load_best().state_dict())
+        return self.feed.predict(self.tested_model, "test", views=self.config.views)
+
+    def _save_is_due(self) -> bool:
+        due = time.monotonic() - self.saved_at > 60 * self.config.save_minutes
+        if self.accelerator.num_processes > 1:
+            due = broadcast_object_list([due])[0]
+        return due
+
+    def save(self) -> None:
+        """Writes everything a resume needs; see `varec_lib.training.state`."""
+        own = {"random": state.random_states(), "sums": self.sums.tolist()}
+        processes = gather_object([own])
+        if self.accelerator.is_main_process:
+            state.save_state(self.experiment.folder, self.state_dict() | {"processes": processes})
+        self.saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that training changes, and what identifies the run."""
+        scaler = self.accelerator.scaler
+        return {
+            "identity": state.identity(self.config, self.feed.about, self.feed.table),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "scaler": scaler.state_dict() if scaler else None,
+            "learning_rate": self.learning_rate.state_dict(),
+            "epoch": self.epoch,
+            "epoch_lr": self.epoch_lr,
+            "batches_done": self.feed.batches.start,
+            "pieces": self.step.pieces,
+            "history": self.history,
+            "best": self.best,
         }
-        plot_folder = self.experiment.folder / "plots"
-        if self.history:
-            plots.save(plots.training_curves(pd.DataFrame(self.history)), plot_folder / "training_curves.png")
-        if self.best and self.stopped != "interrupted" and (self.table["split"] == "test").any():
-            best, _ = load_checkpoint(self.experiment.best_checkpoint)
-            self.accelerator.unwrap_model(self.model).load_state_dict(best.state_dict())
-            test = self.evaluate("test", views=self.config.views)
-            results["test"] = report(test)
-            plots.save(plots.confusion_matrix(test.confusion(), test.classes), plot_folder / "confusion_matrix.png")
-            low, high = results["test"]["top1_ci95"]
-            print(f"test top-1 {results['test']['top1']:.3f} (95 % interval {low:.3f} to {high:.3f})")
-        self.experiment.write_results(results)
-        return self.experiment
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Takes up where `state_dict` was written, in the middle of an epoch if need be."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        if self.accelerator.scaler and saved["scaler"]:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.learning_rate.load_state_dict(saved["learning_rate"])
+        self.epoch, self.epoch_lr, self.feed.batches.start = saved["epoch"], saved["epoch_lr"], saved["batches_done"]
+        self.step.pieces, self.history, self.best = saved["pieces"], saved["history"], saved["best"]
+        processes, rank = saved["processes"], self.accelerator.process_index
+        if len(processes) == self.accelerator.num_processes:
+            self.sums = torch.tensor(processes[rank]["sums"], dtype=torch.float64)
+            state.restore_random_states(processes[rank]["random"])
+        elif rank == 0:  # continued by another number of processes
+            self.sums = torch.tensor([process["sums"] for process in processes], dtype=torch.float64).sum(dim=0)

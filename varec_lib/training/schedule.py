@@ -45,6 +45,14 @@ class LearningRate:
             self.plateau_scale, self.bad_epochs = self.plateau_scale * PLATEAU_FACTOR, 0
             self._apply()
 
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run needs to go on; the highest rates come from its configuration."""
+        return {name: getattr(self, name) for name in ("steps_done", "plateau_scale", "best_loss", "bad_epochs")}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        vars(self).update(state)
+        self._apply()
+
     def _apply(self) -> None:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self.scale()

@@ -1,0 +1,227 @@
+"""What a run trains and validates on: clips, or the stored features of a frozen backbone (notebook 04)."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from filelock import FileLock
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from varec_lib.config import TrainConfig
+from varec_lib.data.dataset import (
+    EpochBatches,
+    EvalClips,
+    Frames,
+    TrainBatch,
+    TrainClips,
+    VideoFiles,
+    balancing_weights,
+    make_loader,
+)
+from varec_lib.data.store import FrameStore
+from varec_lib.evaluation.evaluate import predict_table
+from varec_lib.evaluation.metrics import Predictions
+from varec_lib.models.checkpoint import Checkpoint
+from varec_lib.models.precision import autocast
+from varec_lib.training.state import dataset_fingerprint
+from varec_lib.training.step import Inputs
+
+
+class ClipFeed:
+    """Clips from the frame store (or the video files), for training and evaluation."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        about: Checkpoint,
+        table: pd.DataFrame,
+        store: FrameStore | None,
+        accelerator: Accelerator,
+        precision: str,
+        progress: bool,
+    ) -> None:
+        self.config, self.about, self.table, self.store = config, about, table, store
+        self.accelerator, self.precision, self.progress = accelerator, precision, progress
+        rows = self.split("train")
+        self.labels = pd.Categorical(rows["label"], categories=about.classes).codes.astype(np.int64)
+        self.paths = rows["path"].to_numpy()
+        self.clips = TrainClips(
+            self.frames("train"), self.labels, about.preprocess,
+            augment=config.augment, seed=config.seed, fixed_views=self.fixed_views,
+        )  # fmt: skip
+        weights = balancing_weights(self.labels) if config.balanced else None
+        self.batches = EpochBatches(
+            len(rows), config.batch_size, config.seed, weights=weights,
+            rank=accelerator.process_index, processes=accelerator.num_processes,
+        )  # fmt: skip
+        self.inputs = Inputs(config, about.preprocess, len(about.classes))
+        self.loader = self.make_loader()
+
+    @property
+    def fixed_views(self) -> int:
+        """Draws that epochs repeat in turn; a frozen backbone without augmentation needs no second one."""
+        config = self.config
+        return config.fixed_views or int(config.freeze_backbone and not config.augment)
+
+    def make_loader(self) -> DataLoader:
+        return make_loader(self.clips, num_workers=self.config.num_workers, batches=self.batches)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Anything to be computed with the model, on its device, before training."""
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """The module that maps this feed's inputs to scores."""
+        return model
+
+    def split(self, split: str) -> pd.DataFrame:
+        return self.table[self.table["split"] == split]
+
+    def frames(self, split: str) -> Frames:
+        """Frames of a split. JPEG frames differ slightly from the video's, so testing then reads the files."""
+        rows = self.split(split)
+        if self.store is None or (split == "test" and self.config.store == "jpeg"):
+            return VideoFiles(rows, self.about.preprocess)
+        return self.store.frames_of(rows)
+
+    def predict(self, model: nn.Module, split: str, views: int = 1) -> Predictions:
+        """Predictions for a split; every process gets all of them."""
+        return predict_table(
+            model, self.split(split), self.about.classes, self.about.preprocess, source=self.frames(split),
+            views=views, batch_size=self.config.batch_size, num_workers=self.config.num_workers,
+            precision=self.precision, progress=self.progress,
+        )  # fmt: skip
+
+    def validate(self, model: nn.Module) -> Predictions:
+        """Predictions for the validation split."""
+        return self.predict(model, "val")
+
+
+class FeatureFeed(ClipFeed):
+    """Features that a frozen backbone computes once per clip, kept beside the frame store."""
+
+    @staticmethod
+    def fits(config: TrainConfig, model: nn.Module) -> bool:
+        """Whether every epoch would show the frozen backbone the same clips, and the model lets us stop behind it."""
+        fixed = config.freeze_backbone and (config.fixed_views > 0 or not config.augment)
+        return (
+            fixed
+            and config.store != "off"
+            and not (config.mixup or config.cutmix)
+            and hasattr(model, "features")
+            and hasattr(model, "classify")
+        )
+
+    def prepare(self, model: nn.Module) -> None:
+        """Computes the features that are not stored yet."""
+        model.eval()
+        keys = [(view, row) for view in range(self.fixed_views) for row in range(len(self.clips))]
+        self.train_features = self._stored(model, "train", self.clips, keys)
+        self.val_features = self._stored(model, "val", EvalClips(self.frames("val"), self.about.preprocess), None)
+        self.loader = make_loader(
+            _FeatureClips(self.train_features, self.labels, self.fixed_views), num_workers=0, batches=self.batches
+        )
+        self.inputs = lambda batch: (batch.clips, batch.labels)
+
+    def network(self, model: nn.Module) -> nn.Module:
+        return _Head(model)
+
+    @torch.inference_mode()
+    def validate(self, model: nn.Module) -> Predictions:
+        model.eval()
+        device, parts, size = self.accelerator.device, [], 1024
+        for start in range(0, len(self.val_features), size):
+            features = torch.from_numpy(np.array(self.val_features[start : start + size])).to(device)
+            with autocast(self.precision, device):
+                scores = model.classify(features)
+            parts.append((np.arange(start, start + len(features)), scores.float().softmax(dim=1).cpu().numpy()))
+        return Predictions.gathered(self.split("val"), self.about.classes, parts, views=1)
+
+    def _stored(self, model: nn.Module, split: str, clips: Dataset, keys: list | None) -> np.ndarray:
+        """Features of all clips as a memory map `(N, ...)`; an interrupted computation goes on where it stopped."""
+        order = list(range(len(clips))) if keys is None else keys
+        folder = self.store.folder.parent / "features"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{split}-{self._key(model, split)}.bin"
+        partial, about = file.with_suffix(".partial"), file.with_suffix(".json")
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                self._compute(model, split, clips, order, partial, about)
+                os.replace(partial, file)
+        shape = json.loads(about.read_text(encoding="utf-8"))["shape"]
+        return np.memmap(file, np.float32, "r", shape=(len(order), *shape))
+
+    def _key(self, model: nn.Module, split: str) -> str:
+        """A hash of everything that decides the features."""
+        config, digest = self.config, hashlib.sha256()
+        for name, tensor in model.backbone.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        draws = (config.augment, config.flip, self.fixed_views, config.seed) if split == "train" else ()
+        rows = dataset_fingerprint(self.split(split), config.data_dir)
+        about = (self.about.model, self.about.arguments, self.about.preprocess, self.precision, config.store, rows)
+        digest.update(repr((about, draws, torch.__version__)).encode())
+        return digest.hexdigest()[:16]
+
+    def _compute(self, model: nn.Module, split: str, clips: Dataset, order: list, partial: Path, about: Path) -> None:
+        done, device = 0, self.accelerator.device
+        if partial.exists() and about.exists():
+            row_bytes = 4 * int(np.prod(json.loads(about.read_text(encoding="utf-8"))["shape"]))
+            done = partial.stat().st_size // row_bytes
+            os.truncate(partial, done * row_bytes)
+        else:
+            partial.unlink(missing_ok=True)
+        loader = DataLoader(
+            clips, batch_size=self.config.batch_size, sampler=order[done:], num_workers=self.config.num_workers,
+            generator=torch.Generator(),
+        )  # fmt: skip
+        bar = tqdm(
+            iter(loader), total=len(loader), desc=f"features of {split}", unit="batch", leave=False,
+            disable=not self.progress,
+        )  # fmt: skip
+        inputs = Inputs(self.config, self.about.preprocess, len(self.about.classes))
+        with partial.open("ab") as stream, torch.inference_mode(), autocast(self.precision, device):
+            for batch in bar:
+                if isinstance(batch, TrainBatch):
+                    pixels, _ = inputs(TrainBatch(*(part.to(device) for part in batch)))
+                else:
+                    pixels = self.about.preprocess.normalise(batch[0][:, 0].to(device))
+                features = model.features(pixels).float().cpu().numpy()
+                if not about.exists():
+                    about.write_text(json.dumps({"shape": features.shape[1:]}) + "\n", encoding="utf-8")
+                stream.write(np.ascontiguousarray(features).data)
+
+
+class _FeatureClips(Dataset):
+    """Item `(epoch, row)` is that row's features in the epoch's draw."""
+
+    def __init__(self, features: np.ndarray, labels: np.ndarray, views: int) -> None:
+        self.features, self.labels, self.views = features, labels, views
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainBatch:
+        epoch, row = key
+        features = np.array(self.features[epoch % self.views * len(self.labels) + row])
+        return TrainBatch(torch.from_numpy(features), int(self.labels[row]), row, 0)
+
+
+class _Head(nn.Module):
+    """The part of a model behind its backbone, as a network on features."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.model.backbone
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.model.classify(features)

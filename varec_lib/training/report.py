@@ -1,0 +1,46 @@
+"""The end of a run: the test, `results.json` and the pictures."""
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from varec_lib import plots
+from varec_lib.evaluation.metrics import report
+from varec_lib.models.checkpoint import versions
+from varec_lib.models.registry import parameter_count
+
+if TYPE_CHECKING:
+    from varec_lib.training.loop import Trainer
+
+
+def write_report(trainer: "Trainer") -> None:
+    """Tests the best checkpoint, writes `results.json` and the pictures. After Ctrl-C the test is left out."""
+    config, experiment, history, best = trainer.config, trainer.experiment, trainer.history, trainer.best
+    has_test = (trainer.feed.table["split"] == "test").any()
+    test = trainer.test() if best and has_test and trainer.stopped != "interrupted" else None
+    if not trainer.accelerator.is_main_process:
+        return
+    results: dict[str, Any] = {
+        "model": config.model,
+        "num_parameters": parameter_count(trainer.model),
+        "epochs_run": len(history),
+        "best_epoch": best["epoch"] if best else None,
+        "best_val_top1": best["val_top1"] if best else None,
+        "stopped": trainer.stopped,
+        "train_seconds": sum(row["seconds"] for row in history),
+        "clips_per_second": pd.DataFrame(history)["clips_per_second"].mean() if history else None,
+        "device": str(trainer.accelerator.device),
+        "processes": trainer.accelerator.num_processes,
+        "precision": trainer.feed.precision,
+        "seed": config.seed,
+        "versions": versions(),
+        "test": report(test) if test else None,
+    }
+    plot_folder = experiment.folder / "plots"
+    if history:
+        plots.save(plots.training_curves(pd.DataFrame(history)), plot_folder / "training_curves.png")
+    if test:
+        plots.save(plots.confusion_matrix(test.confusion(), test.classes), plot_folder / "confusion_matrix.png")
+        low, high = results["test"]["top1_ci95"]
+        print(f"test top-1 {results['test']['top1']:.3f} (95 % interval {low:.3f} to {high:.3f})")
+    experiment.write_results(results)

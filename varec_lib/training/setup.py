@@ -1,0 +1,79 @@
+"""From a configuration to everything a run needs."""
+
+import os
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list, set_seed
+from torch import nn
+
+from varec_lib.config import TrainConfig
+from varec_lib.data.doctor import load_dataset
+from varec_lib.data.manifest import SPLITS, classes_of
+from varec_lib.data.store import FrameStore
+from varec_lib.data.transforms import Preprocess
+from varec_lib.models.checkpoint import Checkpoint
+from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision, use_tensor_cores
+from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
+from varec_lib.models.weights import channels_last, prepare_backbone
+from varec_lib.training import state
+from varec_lib.training.experiment import Experiment
+from varec_lib.training.feed import ClipFeed, FeatureFeed
+
+
+class Run(NamedTuple):
+    """What a `Trainer` is made of; `saved` is the state of a run that goes on."""
+
+    config: TrainConfig
+    model: nn.Module
+    feed: ClipFeed
+    experiment: Experiment
+    saved: dict[str, Any] | None
+
+
+def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
+    """Brings data, model and experiment folder together; until they are known to fit, no folder is made.
+
+    `stack` keeps processes other than the main one silent. Raises `VarecError`.
+    """
+    if config.plugin:
+        load_plugin(config.plugin)
+    entry = model_entry(config.model)
+    precision = resolve_precision(config.precision, default_device())
+    AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
+    # Accelerate runs the prepared model's forward under autocast, and scales the loss where fp16 needs it.
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    use_tensor_cores(accelerator.device)
+    keep_freed_memory()
+    if not accelerator.is_main_process:  # one process speaks and writes
+        stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
+        progress = False
+    config = state.continued_config(config)
+    set_seed(config.seed, device_specific=accelerator.num_processes > 1)
+    store = None if config.store == "off" else FrameStore.of(config)
+    table = load_dataset(config, progress=progress, examine=store.update if store else None)
+    classes = classes_of(table)
+    arguments = {"backbone": config.backbone, "frame_size": config.frame_size, "num_frames": config.num_frames}
+    preprocess = Preprocess(
+        config.num_frames, config.frame_size, entry.mean, entry.std, sampling=config.sampling, stride=config.stride,
+        short_side=config.stored_short_side, fps=config.fps,
+    )  # fmt: skip
+    model = build_model(config.model, len(classes), **arguments)
+    prepare_backbone(model, config)
+    about = Checkpoint(config.model, arguments, classes, preprocess)
+    kind = FeatureFeed if FeatureFeed.fits(config, model) else ClipFeed
+    feed = kind(config, about, table, store, accelerator, precision, progress)
+    saved = state.load_state(config, about, table) if config.resume else None
+    names = [str(config.resume or Experiment.create(config).folder) if accelerator.is_main_process else ""]
+    experiment = Experiment(Path(broadcast_object_list(names)[0]))
+    counts = table["split"].value_counts()
+    print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {len(classes)} classes")
+    size = parameter_count(model) / 1e6
+    print(f"{config.model}: {size:.1f} M parameters, {precision}. Experiment {experiment.folder.name}", flush=True)
+    if saved:
+        config = config.replaced(resume=None)
+        config.save(experiment.folder / "config.json")
+    return Run(config, channels_last(model), feed, experiment, saved)
