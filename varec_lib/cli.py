@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from varec_lib.commands import Course, DataCheck, DataDemo, DataStore, Evaluate, Predict
+from varec_lib.commands import Bench, Course, DataCheck, DataDemo, DataStore, Evaluate, Predict
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ResumeError, VarecError
 
@@ -151,6 +151,20 @@ def _data_store(command: DataStore) -> int:
     return 1 if len(bad) else 0
 
 
+def _bench(command: Bench) -> int:
+    from varec_lib.training.bench import advice, bench
+
+    with _quiet_stdout(command.json):
+        measured = bench(command.config, command.steps, command.rounds, against_stock=command.against_stock)
+    if command.json:
+        print(json.dumps(measured))
+        return 0
+    for name, value in measured.items():
+        print(f"{name:28s} {value:.4g}" if isinstance(value, float) else f"{name:28s} {value}")
+    print(advice(measured))
+    return 0
+
+
 def _course(command: Course) -> int:
     from varec_lib import course
 
@@ -178,6 +192,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., int], str]] = {
     "data demo": (DataDemo, _data_demo, "Draw the embedded dataset."),
     "data check": (DataCheck, _data_check, "Find videos that cannot be used."),
     "data store": (DataStore, _data_store, "Decode a dataset once, for fast training."),
+    "bench": (Bench, _bench, "Measure where the time of a training goes."),
     "course": (Course, _course, "Run the notebooks."),
 }
 

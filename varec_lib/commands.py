@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+
+from varec_lib.config import TrainConfig
 
 
 @dataclass
@@ -99,6 +101,22 @@ class DataStore:
     """Folder of the frame stores."""
     ucf_split: int = 1
     """Which official list to use where the folder is UCF-101 itself."""
+
+
+@dataclass
+class Bench:
+    """Measure decoding, store, loader and training step on this machine, and name the bottleneck."""
+
+    config: OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: TrainConfig(batch_size=8))
+    """The run to measure: the flags of `varec train`."""
+    steps: int = 3
+    """Training steps in a round."""
+    rounds: int = 3
+    """Rounds; figures are medians over them."""
+    against_stock: bool = False
+    """Also train the usual way (torchvision's model, fp32, contiguous, decoding in every epoch), in turn with ours."""
+    json: bool = False
+    """Print JSON only."""
 
 
 @dataclass

@@ -131,3 +131,40 @@ def sampled_frames(frames: int, rows: dict[str, list[int]]) -> Figure:
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)
         return figure
+
+
+def stacked_seconds(table: pd.DataFrame) -> Figure:
+    """Where time goes: one horizontal bar per row, a segment per column, in seconds; the total at its end."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.5, 0.5 * len(table) + 1.2), layout="constrained")
+        table.iloc[::-1].plot.barh(stacked=True, color=[ACCENT, BAD, GOOD, MUTED], ax=axis, width=0.7)
+        for y, total in enumerate(table.iloc[::-1].sum(axis=1)):
+            axis.annotate(f"{total:.2f} s", (total, y), xytext=(4, 0), textcoords="offset points", va="center")
+        axis.set(xlabel="seconds per step", ylabel="", xlim=(0, 1.14 * table.sum(axis=1).max()))
+        axis.legend(
+            frameon=False, ncols=len(table.columns), loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.5 / len(table))
+        )
+        return figure
+
+
+def speeds(clips_per_second: dict[str, float]) -> Figure:
+    """Clips per second as horizontal bars on a logarithmic axis, in the order given."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.5, 0.42 * len(clips_per_second) + 0.8), layout="constrained")
+        names, values = list(clips_per_second)[::-1], list(clips_per_second.values())[::-1]
+        bars = axis.barh(names, values, color=ACCENT, height=0.65)
+        axis.bar_label(bars, [f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in values], padding=4)
+        axis.set(xscale="log", xlabel="clips per second (logarithmic)", xlim=(0.5 * min(values), 4 * max(values)))
+        return figure
+
+
+def learning_rates(rates: dict[str, list[float]], steps_per_epoch: int) -> Figure:
+    """Learning rate over epochs, a line per schedule; `rates` has one value per optimiser step."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
+        for (name, values), colour in zip(rates.items(), (ACCENT, BAD, GOOD, MUTED), strict=False):
+            axis.plot(np.arange(len(values)) / steps_per_epoch, values, label=name, color=colour)
+        axis.set(xlabel="epoch", ylabel="learning rate")
+        axis.grid(alpha=0.25)
+        axis.legend(frameon=False)
+        return figure

@@ -181,6 +181,11 @@ def make_loader(
     )
 
 
+def class_numbers(table: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """The class number of each row's label, int64 `(N,)`."""
+    return pd.Categorical(table["label"], categories=classes).codes.astype(np.int64)
+
+
 def balancing_weights(labels: np.ndarray) -> np.ndarray:
     """A weight per row `(N,)` with which every class is drawn equally often."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)

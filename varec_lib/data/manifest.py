@@ -5,7 +5,9 @@ split between training and validation or test.
 """
 
 import os
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from varec_lib.errors import DataError
 COLUMNS = ["path", "label", "group", "split"]
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.15
+FilesByName = Callable[[Path], dict[str, list[str]]]  # `_files_by_name`, remembered
 
 
 def load_manifest(data_dir: Path | str, *, ucf_split: int = 1, seed: int = 0) -> pd.DataFrame:
@@ -32,7 +35,8 @@ def load_manifest(data_dir: Path | str, *, ucf_split: int = 1, seed: int = 0) ->
         raise DataError(f"{data_dir}: no such folder. `varec data demo` makes the embedded dataset.")
     for folder in (root, root / "archive"):
         if (folder / "train.csv").is_file():
-            table = pd.concat([_read_csv(folder, split) for split in SPLITS], ignore_index=True)
+            files = cache(_files_by_name)  # walks the folder once for the three lists, and only if one needs it
+            table = pd.concat([_read_csv(folder, split, files) for split in SPLITS], ignore_index=True)
             break
     else:
         lists = ucf101.find_lists(root, ucf_split)
@@ -42,9 +46,10 @@ def load_manifest(data_dir: Path | str, *, ucf_split: int = 1, seed: int = 0) ->
                 f"trainlist0{ucf_split}.txt. The README's 'Your own videos' shows the layouts."
             )
         table = ucf101.read_lists(root, lists, ucf_split)
-    if not (table["split"] == "train").any():
+    training = table["split"] == "train"
+    if not training.any():
         raise DataError(f"{data_dir}: the training list is empty.")
-    unknown = sorted(set(table["label"]) - set(table.loc[table["split"] == "train", "label"]))
+    unknown = sorted(set(table["label"].unique()) - set(table.loc[training, "label"].unique()))
     if unknown:
         where = table[table["label"].isin(unknown)].iloc[0]
         raise DataError(
@@ -56,7 +61,7 @@ def load_manifest(data_dir: Path | str, *, ucf_split: int = 1, seed: int = 0) ->
     return table[COLUMNS]
 
 
-def _read_csv(root: Path, split: str) -> pd.DataFrame:
+def _read_csv(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
     file = root / f"{split}.csv"
     if not file.is_file():
         return pd.DataFrame(columns=COLUMNS, dtype=str)
@@ -77,53 +82,60 @@ def _read_csv(root: Path, split: str) -> pd.DataFrame:
     if missing:
         found = ", ".join(map(str, rows.columns)) or "none"
         raise DataError(f"{file}: column {' and '.join(missing)} is missing. Found: {found}.")
-    for column in (name, "label"):
-        blank = np.flatnonzero(rows[column].str.strip() == "")
+    names, labels = rows[name].str.strip(), rows["label"].str.strip()
+    for column, values in ((name, names), ("label", labels)):
+        blank = np.flatnonzero(values == "")
         if len(blank):
             raise DataError(f"{file}, row {rows.index[blank[0]] + 2}: {column} is empty.")
-    names = rows[name].str.strip()
-    paths = [str(root / p.lstrip("/\\")) for p in names] if kaggle else _locate(root, file, names)
+    paths = [str(root / p.lstrip("/\\")) for p in names.tolist()] if kaggle else _locate(root, file, names, files)
     groups = rows["group"].str.strip() if "group" in rows else pd.Series("", index=rows.index)
-    inferred = names.map(infer_group)
-    return pd.DataFrame(
-        {
-            "path": paths,
-            "label": rows["label"].str.strip(),
-            "group": groups.where(groups != "", inferred),
-            "split": split,
-        }
-    )
+    ungrouped = names[groups == ""]
+    groups[ungrouped.index] = [infer_group(video) for video in ungrouped.tolist()]
+    return pd.DataFrame({"path": paths, "label": labels, "group": groups, "split": split})
 
 
 def infer_group(video_name: str) -> str:
     """UCF-101's `v_Archery_g07_c02.avi` belongs to group `Archery_g07`; any other video is a group of its own."""
-    stem = video_name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    match = ucf101.CLIP_NAME.fullmatch(stem)
+    match = ucf101.CLIP_FILE.search(video_name)
     return match["group"] if match else video_name
 
 
-def _locate(root: Path, file: Path, names: pd.Series) -> list[str]:
+def _locate(root: Path, file: Path, names: pd.Series, files: FilesByName) -> list[str]:
     """Absolute paths of names relative to videos/; a bare file name may lie in any sub-folder."""
     videos = root / "videos" if (root / "videos").is_dir() else root
-    by_name: dict[str, list[str]] = {}
-    known = set()
-    for folder, _, files in os.walk(videos, followlinks=True):
-        for entry in files:
-            full = os.path.join(folder, entry)
-            known.add(full)
-            by_name.setdefault(entry, []).append(full)
-    paths = []
-    for row, name in zip(names.index + 2, names, strict=True):
-        path = os.path.normpath(os.path.join(videos, name.replace("\\", "/")))
-        if path not in known and len(found := by_name.get(name, [])) > 0:
-            if len(found) > 1:
-                places = ", ".join(os.path.relpath(p, root) for p in found[:3])
-                raise DataError(
-                    f"{file}, row {row}: {name} exists in several folders ({places}). Write the folder too."
-                )
-            path = found[0]
-        paths.append(path)  # a name that is nowhere stays in the table: `check_videos` reports it
+    paths = _below(videos, [name.replace("\\", "/") for name in names.tolist()])
+    if names.str.contains("/", regex=False).all():
+        return paths
+    top, folders = os.path.join(videos, ""), files(videos)
+    for number, name in enumerate(names.tolist()):
+        found = folders.get(name)
+        if not found or (os.path.lexists(paths[number]) if "\\" in name else top in found):
+            continue  # a name that is nowhere stays in the table: `check_videos` reports it
+        if len(found) > 1:
+            places = ", ".join(os.path.relpath(folder + name, root) for folder in found[:3])
+            raise DataError(
+                f"{file}, row {names.index[number] + 2}: {name} exists in several folders ({places}). "
+                "Write the folder too."
+            )
+        paths[number] = found[0] + name
     return paths
+
+
+def _below(folder: Path, names: list[str]) -> list[str]:
+    """`folder / name` of every name, without `..` and doubled slashes; absolute names stay as they are."""
+    start = os.path.join(folder, "")  # `join` would take ten times as long; only absolute names need it
+    joined = (os.path.join(folder, n) if n.startswith("/") or ":" in n else start + n for n in names)
+    return [os.path.normpath(path) for path in joined]
+
+
+def _files_by_name(root: Path) -> dict[str, list[str]]:
+    """For every file name at and below `root`: the folders that hold it, each with a separator at its end."""
+    folders: dict[str, list[str]] = {}
+    for place, _, files in os.walk(root, followlinks=True):
+        here = [os.path.join(place, "")]
+        again = {name: folders[name] + here for name in folders.keys() & files}
+        folders |= dict.fromkeys(files, here) | again
+    return folders
 
 
 def validation_rows(table: pd.DataFrame, seed: int) -> pd.Index:
@@ -133,30 +145,35 @@ def validation_rows(table: pd.DataFrame, seed: int) -> pd.Index:
     """
     train = table[table["split"] == "train"]
     rng = np.random.default_rng(seed)
-    videos: dict[str, Counter[str]] = {}  # of each class: videos per group
-    labels_of: dict[str, set[str]] = {}
-    for label, group in zip(train["label"], train["group"], strict=True):
-        videos.setdefault(label, Counter())[group] += 1
-        labels_of.setdefault(group, set()).add(label)
-    left = {label: len(groups) for label, groups in videos.items()}  # groups that a class still has for training
-    chosen: set[str] = set()
-    for label in sorted(videos):
-        groups = videos[label]
-        wanted, taken = VAL_SHARE * groups.total(), sum(count for group, count in groups.items() if group in chosen)
-        for group in rng.permutation(sorted(groups)).tolist():
+    label_of, _ = pd.factorize(train["label"], sort=True)  # (rows,): numbers in the order of the names
+    group_of, groups = pd.factorize(train["group"], sort=True)
+    pairs, counts = np.unique(label_of * len(groups) + group_of, return_counts=True)  # sorted; videos of each
+    pair_labels, pair_groups = np.divmod(pairs, max(len(groups), 1))
+    shared = np.bincount(pair_groups)[pair_groups] > 1
+    labels_with = defaultdict(list)  # of each group that has several
+    for label, group in zip(pair_labels[shared].tolist(), pair_groups[shared].tolist(), strict=True):
+        labels_with[group].append(label)
+    left = np.bincount(pair_labels).tolist()  # groups that each label still has for training
+    chosen = np.zeros(len(groups), bool)
+    for label, own in enumerate(np.split(np.arange(len(pairs)), np.cumsum(left[:-1]))):
+        order = rng.permutation(own)
+        members, videos = pair_groups[order], counts[order]
+        wanted, taken = VAL_SHARE * videos.sum(), videos[chosen[members]].sum()
+        for group, count in zip(members.tolist(), videos.tolist(), strict=True):
             if taken >= wanted:
                 break
-            if group not in chosen and all(left[other] > 1 for other in labels_of[group]):
-                chosen.add(group)
-                taken += groups[group]
-                for other in labels_of[group]:
+            concerned = labels_with.get(group, [label])
+            if not chosen[group] and all(left[other] > 1 for other in concerned):
+                chosen[group] = True
+                taken += count
+                for other in concerned:
                     left[other] -= 1
-    if not chosen:
+    if not chosen.any():
         raise DataError(
             "No validation list, and none can be carved out of train: every class has one group only. "
             "Add a val.csv, or a `group` column that tells more groups apart."
         )
-    return train.index[train["group"].isin(chosen)]
+    return train.index[chosen[group_of]]
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:

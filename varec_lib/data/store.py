@@ -82,7 +82,7 @@ class FrameStore:
         return StoredFrames(self.folder, self.settings.form, self.index.loc[self._names(table)])
 
     def __str__(self) -> str:
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return f"{os.path.basename(self.root)}/{self.settings.folder_name()}"
 
     def used_bytes(self) -> tuple[int, int]:
         """Bytes of the store's files, and how many of them belong to videos that have changed since."""

@@ -9,6 +9,7 @@ import pandas as pd
 from varec_lib.errors import DataError
 
 CLIP_NAME = re.compile(r"v_(?P<group>\w+_g\d+)_c\d+")
+CLIP_FILE = re.compile(rf"(?:^|[/\\]){CLIP_NAME.pattern}(?:\.[^./\\]*)?\Z")  # at the end of a path
 
 
 def find_lists(root: Path, split: int) -> Path | None:
@@ -25,7 +26,7 @@ def read_lists(root: Path, lists: Path, split: int) -> pd.DataFrame:
     its numbers are checked against the class folders. Raises `DataError` with file and line.
     """
     numbers = _class_numbers(lists / "classInd.txt")
-    videos = next((root / sub for sub in ("UCF-101", "videos") if (root / sub).is_dir()), root)
+    videos = os.fspath(next((root / sub for sub in ("UCF-101", "videos") if (root / sub).is_dir()), root))
     rows = []
     for kind in ("train", "test"):
         file = lists / f"{kind}list0{split}.txt"

@@ -23,6 +23,7 @@ from varec_lib.data.dataset import (
     TrainClips,
     VideoFiles,
     balancing_weights,
+    class_numbers,
     make_loader,
 )
 from varec_lib.data.store import FrameStore
@@ -50,7 +51,7 @@ class ClipFeed:
         self.config, self.about, self.table, self.store = config, about, table, store
         self.accelerator, self.precision, self.progress = accelerator, precision, progress
         rows = self.split("train")
-        self.labels = pd.Categorical(rows["label"], categories=about.classes).codes.astype(np.int64)
+        self.labels = class_numbers(rows, about.classes)
         self.paths = rows["path"].to_numpy()
         self.clips = TrainClips(
             self.frames("train"), self.labels, about.preprocess,

@@ -26,7 +26,7 @@ from varec_lib.training.feed import ClipFeed
 from varec_lib.training.report import write_report
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.setup import prepare
-from varec_lib.training.step import NonFiniteLoss, OptimiserStep, average_of, parameter_groups
+from varec_lib.training.step import NonFiniteLoss, OptimiserStep, average_of, make_optimizer
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
@@ -80,8 +80,7 @@ class Trainer:
         self.accelerator, self.progress = feed.accelerator, feed.progress
         model.to(self.accelerator.device)
         feed.prepare(model)
-        on_gpu = self.accelerator.device.type == "cuda"
-        optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=on_gpu)
+        optimizer = make_optimizer(model, config.lr, config.weight_decay)
         network = feed.network(model)
         if config.compile:
             network.compile()

@@ -41,18 +41,42 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
     """
     if config.plugin:
         load_plugin(config.plugin)
-    entry = model_entry(config.model)
-    precision = resolve_precision(config.precision, default_device())
-    AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
-    # Accelerate runs the prepared model's forward under autocast, and scales the loss where fp16 needs it.
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    use_tensor_cores(accelerator.device)
-    keep_freed_memory()
+    accelerator = make_accelerator(config)
     if not accelerator.is_main_process:  # one process speaks and writes
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         progress = False
     config = state.continued_config(config)
+    model, feed = build(config, accelerator, progress)
+    saved = state.load_state(config, feed.about, feed.table) if config.resume else None
+    names = [str(config.resume or Experiment.create(config).folder) if accelerator.is_main_process else ""]
+    experiment = Experiment(Path(broadcast_object_list(names)[0]))
+    counts, classes = feed.table["split"].value_counts(), len(feed.about.classes)
+    print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {classes} classes")
+    size = parameter_count(model) / 1e6
+    print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
+    if saved:
+        config = config.replaced(resume=None)
+        config.save(experiment.folder / "config.json")
+    return Run(config, model, feed, experiment, saved)
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Device, precision and processes; prepared models run under autocast, and fp16 gets a loss scaler.
+
+    Raises `ConfigError` for a precision that the device does not have.
+    """
+    precision = resolve_precision(config.precision, default_device())
+    AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    use_tensor_cores(accelerator.device)
+    keep_freed_memory()
+    return accelerator
+
+
+def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tuple[nn.Module, ClipFeed]:
+    """The model with its first weights, and what feeds it; decodes into the frame store what is not there yet."""
     set_seed(config.seed, device_specific=accelerator.num_processes > 1)
+    entry = model_entry(config.model)
     store = None if config.store == "off" else FrameStore.of(config)
     table = load_dataset(config, progress=progress, examine=store.update if store else None)
     classes = classes_of(table)
@@ -61,19 +85,9 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
         config.num_frames, config.frame_size, entry.mean, entry.std, sampling=config.sampling, stride=config.stride,
         short_side=config.stored_short_side, fps=config.fps,
     )  # fmt: skip
-    model = build_model(config.model, len(classes), **arguments)
+    model = channels_last(build_model(config.model, len(classes), **arguments))
     prepare_backbone(model, config)
     about = Checkpoint(config.model, arguments, classes, preprocess)
     kind = FeatureFeed if FeatureFeed.fits(config, model) else ClipFeed
-    feed = kind(config, about, table, store, accelerator, precision, progress)
-    saved = state.load_state(config, about, table) if config.resume else None
-    names = [str(config.resume or Experiment.create(config).folder) if accelerator.is_main_process else ""]
-    experiment = Experiment(Path(broadcast_object_list(names)[0]))
-    counts = table["split"].value_counts()
-    print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {len(classes)} classes")
-    size = parameter_count(model) / 1e6
-    print(f"{config.model}: {size:.1f} M parameters, {precision}. Experiment {experiment.folder.name}", flush=True)
-    if saved:
-        config = config.replaced(resume=None)
-        config.save(experiment.folder / "config.json")
-    return Run(config, channels_last(model), feed, experiment, saved)
+    precision = resolve_precision(config.precision, accelerator.device)
+    return model, kind(config, about, table, store, accelerator, precision, progress)

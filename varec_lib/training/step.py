@@ -19,13 +19,15 @@ from varec_lib.data.transforms import Preprocess, apply_each, random_colours
 from varec_lib.errors import TrainingError
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Trained parameters for AdamW: weights with decay; biases and norms, which have one dimension, without."""
+def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with decay on weights only: biases and norms, which have one dimension, go without it."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
+    groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:

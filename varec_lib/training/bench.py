@@ -1,0 +1,152 @@
+"""Where the time of a training goes, measured part by part, and against the usual way of doing it (notebook 04)."""
+
+import resource
+import statistics
+import sys
+import time
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from varec_lib.config import TrainConfig
+from varec_lib.data.dataset import Frames, VideoFiles, make_loader
+from varec_lib.errors import ConfigError
+from varec_lib.models.weights import train_mode
+from varec_lib.training.feed import ClipFeed
+from varec_lib.training.setup import build, make_accelerator
+from varec_lib.training.step import OptimiserStep, make_optimizer
+from varec_lib.training.stock import repeated, stock_training, timed_epoch
+
+Figures = dict[str, float | int | str]
+
+
+def bench(config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock: bool = False) -> Figures:
+    """Clips per second of each part of a training, medians over `rounds` of `steps` steps each; nothing is saved.
+
+    `decode` and `store` read the frames of clips in one process; `loader` is the whole input pipeline with its
+    workers; `step` is forward, backward and optimiser on one batch in memory; `train` is both together, workers' start
+    included, as in an epoch of its own. With `against_stock`, rounds of the usual way alternate with ours.
+    """
+    if against_stock and config.model != "r3d18":
+        raise ConfigError("--against-stock compares R3D-18: use --model r3d18.")
+    if min(steps, rounds) < 1:
+        raise ConfigError(f"steps and rounds must be at least 1, but are {steps} and {rounds}.")
+    config = config.replaced(experiment_name="bench")
+    accelerator = make_accelerator(config)
+    model, feed = build(config, accelerator, progress=True)
+    ours = _Ours(model, feed, steps)
+    sources = _read_speeds(feed)
+    with stock_training(feed, steps) if against_stock else nullcontext() as stock:
+        # The first round pays for page tables, thread pools and the choice of kernels.
+        found = [(ours.epoch(), stock.epoch() if stock else (0.0, 0.0)) for _ in range(rounds + 1)][1:]
+        stock_step = stock.step_speed() if stock else 0.0
+    train, wait, usual, usual_wait = (statistics.median(part) for part in zip(*(a + b for a, b in found), strict=True))
+    figures: Figures = {
+        "model": config.model,
+        "num_frames": config.num_frames,
+        "frame_size": "x".join(map(str, config.frame_size)),
+        "batch_size": config.batch_size,
+        "device": str(accelerator.device),
+        "precision": feed.precision,
+        "threads": torch.get_num_threads(),
+        **sources,
+        "loader_clips_per_s": ours.loader_speed(),
+        "step_clips_per_s": ours.step_speed(),
+        "train_clips_per_s": train,
+        "data_wait_share": wait,
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+    if stock:
+        figures |= {
+            "stock_step_clips_per_s": stock_step,
+            "stock_train_clips_per_s": usual,
+            "stock_data_wait_share": usual_wait,
+            "ratio_train_clips_per_s": train / usual,
+            "ratio_step_clips_per_s": figures["step_clips_per_s"] / stock_step,
+        }
+    if "store_clips_per_s" in figures:
+        figures["ratio_store_to_decode"] = figures["store_clips_per_s"] / figures["decode_clips_per_s"]
+    return figures
+
+
+def advice(figures: Figures) -> str:
+    """One line that names the bottleneck and what to do about it."""
+    wait, loader, step = (figures[name] for name in ("data_wait_share", "loader_clips_per_s", "step_clips_per_s"))
+    if wait > 0.05 or loader < step:
+        cure = "raise --num_workers" if "store_clips_per_s" in figures else "keep frames with --store raw"
+        return (
+            f"Bottleneck: data ({loader:.0f} clips/s, the model takes {step:.0f}; waiting {wait:.0%}). First, {cure}."
+        )
+    return (
+        f"Bottleneck: the model ({step:.1f} clips/s; data could bring {loader:.0f}, waiting {wait:.1%}). Smaller "
+        "--frame_size or --num_frames, --model cnnlstm, --freeze_backbone, or a GPU make it faster."
+    )
+
+
+def _read_speeds(feed: ClipFeed) -> Figures:
+    """Clips per second that one process reads: from the video files, and from the frame store."""
+    rows, preprocess = feed.split("train"), feed.about.preprocess
+    speeds: Figures = {"decode_clips_per_s": _reading(VideoFiles(rows, preprocess), feed, 40)}
+    if feed.store:
+        _reading(feed.frames("train"), feed, len(rows))  # map the pages
+        speeds["store_clips_per_s"] = _reading(feed.frames("train"), feed, 400)
+    return speeds
+
+
+def _reading(source: Frames, feed: ClipFeed, clips: int) -> float:
+    generator, threads = torch.Generator().manual_seed(0), torch.get_num_threads()
+    rows = torch.randperm(len(source.frames), generator=generator).repeat(-(-clips // len(source.frames)))[:clips]
+    torch.set_num_threads(1)  # as in a loader's worker
+    start = time.perf_counter()
+    for row in rows.tolist():
+        source.read(row, feed.about.preprocess.indices(int(source.frames[row]), generator=generator))
+    seconds = time.perf_counter() - start
+    torch.set_num_threads(threads)
+    return clips / seconds
+
+
+class _Ours:
+    """This library's way: the parts that `Trainer` is made of, without its bookkeeping."""
+
+    def __init__(self, model: nn.Module, feed: ClipFeed, steps: int) -> None:
+        accelerator, config = feed.accelerator, feed.config
+        model.to(accelerator.device)
+        feed.prepare(model)
+        network = feed.network(model)
+        if config.compile:
+            network.compile()
+        optimizer = make_optimizer(model, 1e-5, config.weight_decay)
+        self.network, optimizer = accelerator.prepare(network, optimizer)
+        train_mode(self.network)
+        self.feed, self.steps = feed, steps
+        self.update = OptimiserStep(accelerator, self.network, optimizer, feed.inputs, 0.0, 0.0)
+
+    def _loader(self) -> DataLoader:
+        self.feed.batches.epoch += 1
+        return make_loader(
+            self.feed.loader.dataset, num_workers=self.feed.loader.num_workers, batches=self.feed.batches
+        )
+
+    def _step(self, batch: tuple) -> None:
+        self.update([batch], len(batch.labels))
+
+    def epoch(self) -> tuple[float, float]:
+        return timed_epoch(self._loader(), self._step, lambda batch: len(batch.labels), self.steps)
+
+    def loader_speed(self) -> float:
+        speed, _ = timed_epoch(self._loader(), lambda batch: None, lambda batch: len(batch.labels), 10 * self.steps)
+        return speed
+
+    def step_speed(self) -> float:
+        batch = next(iter(self._loader()))
+        return repeated(lambda: self._step(batch), self.steps, len(batch.labels), self.feed.accelerator.device)
+
+
+def _peak_memory_mb() -> float:
+    """The most memory this process held, or on a GPU the most that was allocated there."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
