@@ -23,6 +23,7 @@ SMALLEST = {
     "01_data_exploration": {"num_frames": 4, "frame_size": [32, 32], "num_workers": 0},
     "02_cnn_lstm": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
     "03_r3d18": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
+    "04_gpu_training": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
     "05_evaluation": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
 }
 MODELS = {"02_cnn_lstm": ["frame_average", "cnnlstm"], "03_r3d18": ["r3d18"], "05_evaluation": ["frame_average"]}
@@ -30,6 +31,7 @@ FIGURES = {
     "01_data_exploration": ["contact_sheet.png", "01_sampling.png", "01_augmentation.png", "01_arrow_of_time.png"],
     "02_cnn_lstm": ["02_training_curves.png", "02_time_orders.png"],
     "03_r3d18": ["03_direction.png", "03_training_curves.png", "03_time_orders.png"],
+    "04_gpu_training": ["04_step_times.png", "04_speeds.png", "04_schedules.png"],
     "05_evaluation": ["confusion_matrix.png", "confusion_frame_average.png", "05_recall_frame_average.png"],
 }
 
@@ -100,8 +102,11 @@ def smallest_runs(tiny_stick_actions, tmp_path_factory):
         values = SMALLEST[notebook.stem] | {
             "data_dir": str(tiny_stick_actions), "figures_dir": str(folder / "figures"), "seed": 1,
         }  # fmt: skip
-        if notebook.stem in MODELS:
-            values["experiments_dir"] = str(folder / "experiments")
+        if notebook.stem != "01_data_exploration":
+            own = (
+                "trials" if notebook.stem == "04_gpu_training" else "experiments"
+            )  # chapter 4 leaves no models to keep
+            values |= {"experiments_dir": str(folder / own), "store_dir": str(folder / "store")}
         papermill.execute_notebook(
             notebook, folder / notebook.name, values, kernel_name="python3", cwd=folder, progress_bar=False
         )
@@ -144,7 +149,8 @@ def test_real_clips_run_as_papermill_jobs(ucf5, tmp_path):
 
     weights = ucf5.parent / "weights" / "mobilenet_v2_imagenet_features.pt"
     given = {
-        "data_dir": ucf5, "experiments_dir": tmp_path / "experiments", "figures_dir": tmp_path / "figures",
+        "data_dir": ucf5, "experiments_dir": tmp_path / "experiments", "store_dir": tmp_path / "store",
+        "figures_dir": tmp_path / "figures",
         "num_frames": 4, "epochs": 2, "backbone": "mobilenet_v2", "freeze_backbone": "true", "frame_size": "[112, 112]",
         **({"weights": weights} if weights.is_file() else {}),
     }  # fmt: skip

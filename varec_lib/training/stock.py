@@ -38,6 +38,7 @@ def timed_epoch(batches: Iterable, step: Callable, clips_of: Callable, steps: in
 
 
 def repeated(step: Callable, steps: int, clips: int, device: torch.device) -> float:
+    """Clips per second of a step on `clips` clips in memory, the median of at least three."""
     times = []
     for _ in range(max(steps, 3)):
         start = time.perf_counter()
