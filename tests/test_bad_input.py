@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 
 from varec_lib.cli import main
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import TrainClips
+from varec_lib.data.dataset import TrainClips, VideoFiles
 from varec_lib.data.decode import cv2, probe, read_frames
 from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import classes_of, load_manifest
@@ -29,7 +30,7 @@ from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
 from varec_lib.predictor.predict import Predictor
 
 CLASSES = ["alpha", "beta", "gamma"]
-TINY = ["--num_frames", "4", "--frame_size", "32", "32", "--num_workers", "0"]
+TINY = ["--num_frames", "4", "--frame_size", "32", "32", "--num_workers", "0", "--store", "off"]
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def fails(capsys) -> Callable[..., str]:
         capsys.readouterr()
         status = main([str(argument) for argument in arguments])
         printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.strip() and "checking videos" not in line]  # without progress bars
+        lines = [line for line in printed if line.strip() and "video/s" not in line and "?video" not in line]  # no bars
         assert status == 2 and len(lines) == 1, lines
         assert lines[0].startswith("varec: ") and "Traceback" not in lines[0]
         return lines[0]
@@ -98,8 +99,10 @@ def test_an_unusable_file_is_left_out_by_name_and_stops_a_strict_run(dataset, wr
     with pytest.raises(DataError) as caught:
         load(dataset, strict=True)
     assert name in str(caught.value) and words in str(caught.value)
-    message = fails("train", "--data", dataset, "--strict", *TINY)
-    assert name in message and words in message
+    for store in ("off", "raw"):
+        options = ["--strict", *TINY, "--store", store, "--store_dir", dataset.parent / "store"]
+        message = fails("train", "--data", dataset, *options)
+        assert name in message and words in message
 
 
 def test_data_check_lists_every_bad_file_and_exits_with_1(dataset, write_video, capsys):
@@ -139,8 +142,9 @@ def assert_usable(path: Path, predictor: Predictor, frames: int) -> None:
     table = pd.DataFrame([(str(path), "alpha", "g", "train")], columns=["path", "label", "group", "split"])
     good, bad = check_videos(table, progress=False)
     assert len(bad) == 0 and good["frames"].tolist() == [frames]
-    clips = TrainClips(good, CLASSES, Preprocess(4, (32, 32), *IMAGENET), augment=True, flip=True, seed=0)
-    assert clips[1, 0][0].shape == (4, 3, 32, 32)
+    preprocess = Preprocess(4, (32, 32), *IMAGENET, short_side=40)
+    clips = TrainClips(VideoFiles(good, preprocess), np.zeros(1), preprocess, augment=True, seed=0)
+    assert clips[1, 0].clips.shape == (4, 3, 32, 32)
     top = predictor.predict(path).top
     assert sorted(name for name, _ in top) == CLASSES
     assert sum(probability for _, probability in top) == pytest.approx(1, abs=1e-5)
@@ -255,8 +259,9 @@ def test_a_class_with_one_training_clip_works_with_a_note(dataset, capsys):
     assert "Note: one training video only: gamma." in capsys.readouterr().out
     train = table[table["split"] == "train"].reset_index(drop=True)
     assert classes_of(table) == CLASSES and (train["label"] == "gamma").sum() == 1
-    clips = TrainClips(train, CLASSES, Preprocess(4, (32, 32), *IMAGENET), augment=True, flip=True, seed=0)
-    assert [clips[1, row][1] for row in range(len(train))].count(2) == 1
+    preprocess, labels = Preprocess(4, (32, 32), *IMAGENET), train["label"].map(CLASSES.index).to_numpy()
+    clips = TrainClips(VideoFiles(train, preprocess), labels, preprocess, augment=True, seed=0)
+    assert [clips[1, row].labels for row in range(len(train))].count(2) == 1
 
 
 # Settings
@@ -450,3 +455,7 @@ def test_a_folder_below_a_file_is_an_error(tmp_path, numbered_dataset, tiny_chec
         "--model", "cnnlstm", "--backbone", "squeezenet1_1", *TINY,
     )  # fmt: skip
     assert str(tmp_path / "file") in message
+    train = ["train", "--data", numbered_dataset, *TINY, "--store", "raw"]
+    for command in (train, ["data", "store", numbered_dataset]):
+        message = fails(*command, "--store_dir", tmp_path / "file" / "store")
+        assert str(tmp_path / "file") in message and "Choose another --store_dir, or --store off" in message

@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from varec_lib.data.decode import cv2, probe, read_frames
+from varec_lib.data.decode import cv2, decode_video, probe, read_frames, read_header, shrunk_size
+from varec_lib.data.sampling import kept_frames
 from varec_lib.errors import DataError, VideoError
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory, write_video):
     return write_video(tmp_path_factory.mktemp("decode") / "video.mkv", 50, size=(48, 64), fps=12)
+
+
+def decoded(path, *, short_side: int = 0, fps: float = 0) -> torch.Tensor:
+    """What `decode_video` saves, as `read_frames` would give it: uint8 (T, C, H, W)."""
+    frames: list[np.ndarray] = []
+    decode_video(path, lambda frame: frames.append(frame.copy()), short_side=short_side, fps=fps)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
 
 
 def header_count(path) -> int:
@@ -69,6 +77,93 @@ def test_real_clips_read_alike_whole_and_in_parts(ucf5):
 
 
 @pytest.mark.parametrize(
+    ("size", "short_side", "expected"),
+    [
+        ((240, 320), 128, (128, 171)),
+        ((320, 240), 128, (171, 128)),
+        ((64, 64), 64, (64, 64)),
+        ((48, 64), 0, (48, 64)),
+        ((48, 64), 49, (48, 64)),  # never larger
+        ((16, 640), 8, (8, 320)),
+        ((2, 2), 1, (1, 1)),
+    ],
+)
+def test_the_shorter_side_is_scaled_down_and_the_proportions_stay(size, short_side, expected):
+    assert shrunk_size(*size, short_side) == expected
+
+
+@pytest.mark.parametrize("short_side", [128, 57, 30, 20, 7])
+@pytest.mark.parametrize("shape", [(120, 160), (161, 121)])
+def test_frames_are_scaled_down_without_leaving_out_pixels(tmp_path, ffmpeg, shape, short_side):
+    """Noise gets as calm as by averaging over the exact area of each new pixel: single pixels do not shine through."""
+    path = tmp_path / "fine.mkv"
+    noise = f"nullsrc=s={shape[1]}x{shape[0]}:r=5:d=0.6,geq=random(1)*255:128:128"
+    ffmpeg("-f", "lavfi", "-i", noise, "-pix_fmt", "yuv444p", "-c:v", "ffv1", path)
+    whole, small = read_frames(path, [1])[0], read_frames(path, [1], short_side=short_side)[0]
+    size = shrunk_size(*shape, short_side)
+    assert small.shape == (3, *size) and min(size) == min(short_side, *shape)
+    area = cv2.resize(whole.permute(1, 2, 0).numpy(), size[::-1], interpolation=cv2.INTER_AREA)
+    assert abs(small.float().mean() - area.mean()) < 2
+    assert small.float().std() < 1.3 * area.std()
+
+
+def test_scaling_keeps_the_picture_in_its_place(tmp_path, ffmpeg):
+    path = tmp_path / "box.mkv"
+    box = "color=black:s=160x120:r=5:d=0.4,drawbox=80:30:40:60:white:fill"
+    ffmpeg("-f", "lavfi", "-i", box, "-pix_fmt", "gray", "-c:v", "ffv1", path)
+    for short_side in (120, 60, 50, 24):
+        frame = read_frames(path, [0], short_side=short_side)[0, 0].float()
+        rows, columns = (frame / frame.sum()).sum(dim=1), (frame / frame.sum()).sum(dim=0)
+        centre = [
+            float((weights * (torch.arange(len(weights)) + 0.5)).sum() / len(weights)) for weights in (rows, columns)
+        ]
+        assert centre == pytest.approx([60 / 120, 100 / 160], abs=0.01)
+
+
+@pytest.mark.parametrize(("short_side", "fps"), [(0, 0), (48, 0), (24, 12), (17, 5), (0, 7.9), (100, 100)])
+def test_decode_video_saves_the_kept_frames_as_read_frames_gives_them(video, short_side, fps):
+    saved = decoded(video, short_side=short_side, fps=fps)
+    kept = kept_frames(50, 12, fps).tolist()
+    assert len(kept) == len(saved) == (50 if not 0 < fps < 12 else -(-50 * fps // 12))
+    assert torch.equal(saved, read_frames(video, kept, short_side=short_side))
+
+
+def test_decode_video_agrees_on_real_clips(ucf5):
+    path = sorted((ucf5 / "videos").glob("*.avi"))[1]
+    saved = decoded(path, short_side=128, fps=15)
+    info = probe(path)
+    kept = kept_frames(info.frames, info.fps, 15).tolist()
+    assert saved.shape == (len(kept), 3, 128, 171) and 1.5 < info.frames / len(kept) < 2
+    assert torch.equal(saved, read_frames(path, kept, short_side=128))
+
+
+def test_decode_video_counts_all_frames_and_tells_what_probe_tells(tmp_path, write_video):
+    path = write_video(tmp_path / "cut.mkv", 50)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(0.6 * len(data))])
+    saved = []
+    assert decode_video(path, lambda frame: saved.append(frame.shape), short_side=32, fps=5) == probe(path)
+    assert set(saved) == {(32, 32, 3)} and len(saved) == len(kept_frames(probe(path).frames, 15, 5)) < 20
+
+
+def test_a_saved_frame_does_not_change_when_the_next_one_is_decoded(video, frame_numbers):
+    """The decoder reuses its memory; what it hands out must be read before the next frame, not copied by luck."""
+    numbers = []
+    decode_video(
+        video, lambda frame: numbers.extend(frame_numbers(torch.from_numpy(frame).permute(2, 0, 1)[None])),
+        short_side=0, fps=0,
+    )  # fmt: skip
+    assert numbers == [*range(50)]
+
+
+@pytest.mark.parametrize("short_side", [0, 24])
+def test_read_header_gives_the_header_and_the_first_frame(video, short_side):
+    info, first = read_header(video, short_side=short_side)
+    assert info == probe(video)
+    assert np.array_equal(first, read_frames(video, [0], short_side=short_side)[0].permute(1, 2, 0))
+
+
+@pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("gone.avi", None, "no such file"),
@@ -81,7 +176,13 @@ def test_unusable_files_are_named_with_the_reason(tmp_path, name, content, words
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    for read in (probe, lambda path: read_frames(path, [0])):
+    readers = [
+        probe,
+        lambda path: read_frames(path, [0]),
+        lambda path: read_header(path, short_side=16),
+        lambda path: decode_video(path, lambda frame: None, short_side=16, fps=0),
+    ]
+    for read in readers:
         with pytest.raises(VideoError) as caught:
             read(path)
         assert str(path) in str(caught.value) and words in str(caught.value)

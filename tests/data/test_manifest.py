@@ -1,7 +1,10 @@
 """Manifests: three layouts become one table, and validation is carved out of train by group."""
 
+import os
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -58,6 +61,27 @@ def test_a_bare_name_in_several_folders_is_an_error_with_file_and_row(tmp_path):
         load_manifest(root)
 
 
+@pytest.mark.skipif(os.sep == "\\", reason="there, a backslash is never part of a file name")
+def test_a_file_unpacked_with_backslashes_in_its_name_is_found(tmp_path):
+    rows = "video_name,label\nx\\one.avi,a\nx\\two.avi,a\ntop.avi,b\n"
+    root = dataset(tmp_path, videos=("x\\one.avi", "x\\two.avi", "x/two.avi", "top.avi"), train=rows, val=rows)
+    expected = ["videos/x\\one.avi", "videos/x/two.avi", "videos/top.avi"]
+    assert names(of_split(load_manifest(root), "train"), root) == expected
+
+
+@pytest.mark.parametrize(("name", "walks"), [("x/one.avi", 0), ("one.avi", 1)])
+def test_the_folder_is_walked_once_for_all_lists_and_only_for_bare_names(tmp_path, monkeypatch, name, walks):
+    rows = f"video_name,label\n{name},a\nx/two.avi,a\n"
+    root = dataset(tmp_path, videos=("x/one.avi", "x/two.avi"), train=rows, val=rows, test=rows)
+    calls, walk = [], os.walk
+    monkeypatch.setattr(os, "walk", lambda *args, **options: calls.append(args) or walk(*args, **options))
+    assert names(load_manifest(root), root) == ["videos/x/one.avi", "videos/x/two.avi"] * 3
+    assert len(calls) == walks
+    (root / "videos" / "x" / "one.avi").rename(root / "videos" / "one.avi")
+    moved = "videos/one.avi" if walks else "videos/x/one.avi"  # nothing is remembered between calls
+    assert names(load_manifest(root), root)[0] == moved
+
+
 def test_absolute_paths_stay_as_they_are(tmp_path):
     elsewhere = tmp_path / "elsewhere" / "clip.avi"
     elsewhere.parent.mkdir()
@@ -103,6 +127,10 @@ def test_a_group_column_wins_over_the_name_where_it_is_filled(tmp_path):
         ("holiday.avi", "holiday.avi"),
         ("a/holiday.avi", "a/holiday.avi"),
         ("my_v_Archery_g07_c02.avi", "my_v_Archery_g07_c02.avi"),
+        ("v_Archery_g07_c02", "Archery_g07"),
+        ("v_Archery_g07_c02.tar.gz", "v_Archery_g07_c02.tar.gz"),
+        ("v_Archery_g07_c02.avi/holiday.avi", "v_Archery_g07_c02.avi/holiday.avi"),
+        ("v_Archery_g07_c02_copy.avi", "v_Archery_g07_c02_copy.avi"),
     ],
 )
 def test_the_group_comes_from_ucf_names_and_is_the_video_itself_otherwise(name, group):
@@ -272,6 +300,49 @@ def test_carved_validation_depends_on_seed_and_group_names_alone():
     shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True)
     assert chosen == [set(shuffled.loc[validation_rows(shuffled, seed), "group"]) for seed in range(5)]
     assert len({frozenset(groups) for groups in chosen}) > 1
+
+
+def carved_plainly(table: pd.DataFrame, seed: int) -> set[str]:
+    """The rule of `validation_rows` in plain Python: groups that become validation."""
+    train = table[table["split"] == "train"]
+    videos: dict[str, Counter[str]] = {}  # of each class: videos per group
+    for label, group in zip(train["label"], train["group"], strict=True):
+        videos.setdefault(label, Counter())[group] += 1
+    rng, chosen = np.random.default_rng(seed), set()
+    for label in sorted(videos):
+        wanted = 0.15 * videos[label].total()
+        for group in rng.permutation(sorted(videos[label])).tolist():
+            if sum(videos[label][g] for g in chosen) >= wanted:
+                break
+            concerned = [groups for groups in videos.values() if group in groups]
+            if group not in chosen and all(len(set(groups) - chosen) > 1 for groups in concerned):
+                chosen.add(group)
+    return chosen
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("kind", [str, object])
+def test_carved_validation_is_what_the_plain_rule_gives(shared, kind):
+    carved = 0
+    for seed in range(40):
+        rng = np.random.default_rng([seed, int(10 * shared)])
+        rows, classes, groups = rng.choice([3, 40, 400]), rng.choice([1, 2, 5, 20]), rng.choice([2, 10, 50])
+        label = [f"{'Zéa 走'[number % 5]}{number}" for number in rng.integers(classes, size=rows).tolist()]
+        numbers = (groups * rng.random(rows) ** 2).astype(int)  # groups of uneven size
+        own = (rng.random(rows) >= shared).tolist()
+        group = [f"{lab if alone else ''}_{n}" for lab, alone, n in zip(label, own, numbers.tolist(), strict=True)]
+        split = rng.choice(["train", "train", "train", "test"], size=rows).tolist()
+        table = pd.DataFrame({"label": label, "group": group, "split": split}, dtype=kind)
+        table.index = rng.permutation(2 * rows)[:rows]
+        expected = carved_plainly(table, seed)
+        if expected:
+            found = validation_rows(table, seed)
+            assert found.equals(table.index[(table["split"] == "train") & table["group"].isin(expected)])
+            carved += 1
+        else:
+            with pytest.raises(DataError, match="one group only"):
+                validation_rows(table, seed)
+    assert carved > 10
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from varec_lib.data.transforms import IMAGENET, KINETICS, Preprocess, clip_augmentation
+from varec_lib.data.transforms import IMAGENET, KINETICS, Preprocess, apply_each, random_colours, random_crop
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,14 @@ def left_is_dark() -> torch.Tensor:
     return clip
 
 
-def augmented(clip: torch.Tensor, size: tuple[int, int], seed: int, *, flip: bool) -> torch.Tensor:
+def cropped(clip: torch.Tensor, size: tuple[int, int], seed: int) -> torch.Tensor:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return clip_augmentation(size, flip=flip)(clip)
+        return random_crop(size)(clip)
+
+
+def coloured(clip: torch.Tensor, seed: int, *, flip: bool = True) -> torch.Tensor:
+    return apply_each(random_colours(flip=flip), clip[None], [seed])[0]
 
 
 def is_mirrored(clip: torch.Tensor) -> bool:
@@ -39,29 +43,99 @@ def preprocess(size: tuple[int, int], colours=IMAGENET) -> Preprocess:
 
 def test_a_clip_of_identical_frames_stays_one_after_augmentation(still):
     for seed in range(20):
-        clip = augmented(still, (32, 48), seed, flip=True)
+        clip = coloured(cropped(still, (32, 48), seed), seed)
         assert clip.shape == (8, 3, 32, 48) and clip.dtype == torch.uint8
         assert torch.equal(clip, clip[:1].expand_as(clip))
 
 
-def test_augmentation_differs_from_call_to_call(still):
-    transform = clip_augmentation((32, 32))
+@pytest.mark.parametrize("transform", [random_crop((32, 32)), random_colours()], ids=["crop", "colours"])
+def test_augmentation_differs_from_call_to_call(still, transform):
     clips = [transform(still) for _ in range(5)]
     assert all(not torch.equal(a, b) for i, a in enumerate(clips) for b in clips[:i])
 
 
-def test_augmentation_changes_colours_as_well_as_geometry():
-    flat = torch.full((4, 3, 64, 64), 100, dtype=torch.uint8)
-    assert len({int(augmented(flat, (32, 32), seed, flip=True)[0, 0, 0, 0]) for seed in range(20)}) > 5
+def test_the_random_crop_shows_other_parts_and_never_the_outside():
+    ramp = torch.arange(40, 140, dtype=torch.uint8).expand(2, 3, 100, 100)  # dark on the left
+    lefts = []
+    for seed in range(30):
+        clip = cropped(ramp, (32, 32), seed)
+        assert 40 <= clip.min() and clip.max() < 140 and (clip[..., 0] < clip[..., -1]).all()
+        assert 55 < int(clip[..., -1].max()) - int(clip[..., 0].min()) < 100  # at least 60 % of the picture
+        lefts.append(int(clip.min()))
+    assert len(set(lefts)) > 10
+
+
+def test_colours_vary_and_keep_the_geometry():
+    flat = torch.full((4, 3, 20, 20), 100, dtype=torch.uint8)
+    assert len({int(coloured(flat, seed)[0, 0, 0, 0]) for seed in range(20)}) > 5
+    dot = torch.full((4, 3, 21, 21), 60, dtype=torch.uint8)
+    dot[..., 5, 10] = 200  # on the mirror's axis
+    for seed in range(20):
+        brightest = coloured(dot, seed)[:, 0].flatten(1).argmax(dim=1)
+        assert brightest.tolist() == [5 * 21 + 10] * 4
 
 
 def test_without_flip_no_clip_is_ever_mirrored(left_is_dark):
-    assert not any(is_mirrored(augmented(left_is_dark, (32, 32), seed, flip=False)) for seed in range(100))
+    assert not any(is_mirrored(coloured(left_is_dark, seed, flip=False)) for seed in range(100))
+    assert not any(is_mirrored(cropped(left_is_dark, (32, 32), seed)) for seed in range(100))
 
 
 def test_with_flip_about_half_of_the_clips_are_mirrored(left_is_dark):
-    mirrored = sum(is_mirrored(augmented(left_is_dark, (32, 32), seed, flip=True)) for seed in range(100))
-    assert 25 < mirrored < 75
+    assert 25 < sum(is_mirrored(coloured(left_is_dark, seed)) for seed in range(100)) < 75
+
+
+@pytest.fixture(scope="module")
+def clips() -> torch.Tensor:
+    """Five random clips, uint8 (5, 3, 3, 20, 24)."""
+    return torch.randint(0, 256, (5, 3, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_apply_each_depends_on_the_seed_of_the_clip_alone(clips):
+    seeds = [7, 2**32 - 1, 0, 7, 12]  # what `TrainClips` gives: 32 bits
+    changed = apply_each(random_colours(), clips, seeds)
+    assert changed.shape == clips.shape and changed.dtype == torch.uint8
+    assert torch.equal(apply_each(random_colours(), clips, seeds), changed)
+    for number, seed in enumerate(seeds):  # whatever its neighbours are
+        assert torch.equal(coloured(clips[number], seed), changed[number])
+    assert not torch.equal(coloured(clips[0], 8), changed[0])
+    same = apply_each(random_colours(), clips[:1].expand(2, -1, -1, -1, -1), [7, 7])
+    assert torch.equal(same[0], same[1])
+
+
+def test_apply_each_leaves_the_clips_and_the_random_state_alone(clips):
+    before, state = clips.clone(), torch.get_rng_state()
+    apply_each(random_colours(), clips, [1, 2, 3, 4, 5])
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(clips, before)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    apply_each(random_colours(), clips, [1, 2, 3, 4, 5])
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_apply_each_restores_the_random_state_after_an_error(clips):
+    def fails(clip: torch.Tensor) -> torch.Tensor:
+        torch.rand(1)
+        raise RuntimeError("no memory")
+
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="no memory"):
+        apply_each(fails, clips, [1, 2, 3, 4, 5])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_apply_each_draws_the_same_on_a_gpu_and_leaves_its_random_state_alone(clips):
+    before = torch.cuda.get_rng_state()
+    changed = apply_each(random_colours(), clips.cuda(), [1, 2, 3, 4, 5])
+    assert changed.is_cuda and torch.equal(torch.cuda.get_rng_state(), before)
+    expected = apply_each(random_colours(), clips, [1, 2, 3, 4, 5])
+    assert (changed.cpu().float() - expected.float()).abs().max() <= 2  # rounding
+
+
+def test_apply_each_wants_a_seed_per_clip(clips):
+    with pytest.raises(ValueError, match="shorter"):
+        apply_each(random_colours(), clips, [1, 2, 3])
 
 
 @pytest.mark.parametrize("video", [(240, 320), (320, 240), (47, 63), (2, 2), (16, 16), (1, 90), (112, 112)])
@@ -100,7 +174,7 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(colours):
 
 
 def test_preprocess_survives_json():
-    original = Preprocess(8, (32, 48), *KINETICS, sampling="dense", stride=3)
+    original = Preprocess(8, (32, 48), *KINETICS, sampling="dense", stride=3, short_side=40, fps=12.5)
     assert Preprocess(**json.loads(json.dumps(original.to_dict()))) == original
 
 

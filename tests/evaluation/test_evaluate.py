@@ -1,6 +1,9 @@
 """A model over the videos of a table: the answers depend on the videos and on nothing else."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,9 +11,11 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import load_views
-from varec_lib.data.decode import probe
-from varec_lib.data.doctor import load_dataset
+from varec_lib.data.dataset import VideoFiles, load_views
+from varec_lib.data.doctor import check_videos, load_dataset
+from varec_lib.data.store import FrameStore
+from varec_lib.data.store_writer import StoreSettings
+from varec_lib.data.transforms import IMAGENET, Preprocess
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.evaluate import class_probabilities, evaluate_checkpoint, predict_table
 from varec_lib.models.checkpoint import load_checkpoint
@@ -42,12 +47,64 @@ def test_a_row_per_video_and_shares_that_add_up(reference):
 
 def test_views_are_averaged_probabilities(reference, tiny_checkpoint):
     model, about = load_checkpoint(tiny_checkpoint)
-    for row, path in enumerate(reference.table["path"]):
-        views = load_views(path, probe(path).frames, about.preprocess, views=3)  # (V, T, C, H, W)
+    files = VideoFiles(check_videos(reference.table, progress=False)[0], about.preprocess)
+    for row in range(len(reference.table)):
+        views = load_views(files, row, about.preprocess, views=3)  # (V, T, C, H, W)
         assert not torch.equal(views[0], views[1])
         with torch.no_grad():
             single = [model(about.preprocess.normalise(view[None])).softmax(dim=1)[0] for view in views]
         np.testing.assert_allclose(reference.probabilities[row], torch.stack(single).mean(dim=0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_answers_from_the_frame_store_are_those_from_the_files(
+    tmp_path, tiny_checkpoint, numbered_dataset, num_workers
+):
+    model, about = load_checkpoint(tiny_checkpoint)
+    table = load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False)
+    preprocess = Preprocess(4, (32, 32), *IMAGENET, short_side=37, fps=10)
+    store = FrameStore(numbered_dataset, tmp_path, StoreSettings(37, 10))
+    store.update(table, progress=False)
+    rows = table[table["split"] == "test"]
+    options = {"views": 2, "batch_size": 5, "num_workers": num_workers, **QUIET}
+    stored = predict_table(model, rows, about.classes, preprocess, source=store.frames_of(rows), **options)
+    decoded = predict_table(model, rows, about.classes, preprocess, **options)
+    pd.testing.assert_frame_equal(stored.table, decoded.table)
+    np.testing.assert_array_equal(stored.probabilities, decoded.probabilities)
+
+
+SHARED = """
+import sys
+import numpy as np
+import pandas as pd
+from accelerate import PartialState
+from varec_lib.evaluation.evaluate import predict_table
+from varec_lib.models.checkpoint import load_checkpoint
+checkpoint, folder = sys.argv[1:]
+state = PartialState(cpu=True)
+assert state.num_processes == 2
+model, about = load_checkpoint(checkpoint)
+table = pd.read_csv(f"{folder}/table.csv")
+found = predict_table(model, table, about.classes, about.preprocess, views=3, precision="fp32", progress=False)
+np.savez(f"{folder}/{state.process_index}.npz", found.probabilities, found.table["path"].to_numpy(str))
+state.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_processes_share_the_videos_and_all_get_all_answers(tmp_path, reference, tiny_checkpoint):
+    table, _ = check_videos(reference.table.head(5), progress=False)  # 3 + 2
+    table.to_csv(tmp_path / "table.csv")
+    (tmp_path / "shared.py").write_text(SHARED)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    arguments = map(str, [tmp_path / "shared.py", tiny_checkpoint, tmp_path])
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    for process in range(2):
+        probabilities, paths = np.load(tmp_path / f"{process}.npz").values()
+        assert paths.tolist() == reference.table["path"].tolist()[:5]
+        np.testing.assert_allclose(probabilities, reference.probabilities[:5], rtol=1e-4, atol=1e-6)
 
 
 def test_class_probabilities_of_a_batch(tiny_checkpoint):

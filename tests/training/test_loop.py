@@ -1,46 +1,37 @@
 """The training loop: what it leaves behind, that it repeats itself, and how it ends early."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import TrainClips
-from varec_lib.data.doctor import load_dataset
-from varec_lib.errors import ConfigError, DataError, VarecError
+from varec_lib.data.dataset import EpochBatches
+from varec_lib.data.manifest import load_manifest
+from varec_lib.errors import ConfigError, DataError, TrainingError, WeightsError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint
-from varec_lib.models.registry import load_plugin, register_model
-from varec_lib.training import loop
+from varec_lib.models.precision import default_device
+from varec_lib.models.registry import register_model
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.loop import train
+from varec_lib.training.state import LAST
 
+pytestmark = pytest.mark.usefixtures("without_pictures")  # but for `experiment`, which is made before
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def outcome(config: TrainConfig) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
-    """History without the clock, and the best weights."""
-    experiment = train(config, progress=False)
-    model, _ = load_checkpoint(experiment.folder)
-    return experiment.history.drop(columns=["seconds", "clips_per_second"]), model.state_dict()
-
-
 @pytest.fixture(scope="module")
-def experiment(numbered_dataset, tmp_path_factory) -> Experiment:
+def experiment(numbered_dataset, store_dir, tmp_path_factory) -> Experiment:
     """A run of two epochs, with two views in the test."""
     return train(
         TrainConfig(
-            data_dir=numbered_dataset, experiments_dir=tmp_path_factory.mktemp("experiments"), model="tiny", epochs=2,
-            batch_size=4, num_workers=0, num_frames=4, frame_size=(32, 32), precision="fp32", views=2, seed=5,
+            data_dir=numbered_dataset, store_dir=store_dir, experiments_dir=tmp_path_factory.mktemp("experiments"),
+            model="tiny", epochs=2, batch_size=4, num_workers=0, num_frames=4, frame_size=(32, 32), precision="fp32",
+            views=2, seed=5,
         ),
         progress=False,
     )  # fmt: skip
@@ -50,7 +41,7 @@ def test_experiment_folder_is_complete(experiment):
     files = {str(path.relative_to(experiment.folder)) for path in experiment.folder.rglob("*") if path.is_file()}
     assert {
         "config.json", "results.json", "history.csv", "plots/training_curves.png", "plots/confusion_matrix.png",
-        "checkpoints/best_model.safetensors",
+        "checkpoints/best_model.safetensors", "checkpoints/last/state.pt",
     } <= files  # fmt: skip
     assert any(name.startswith("tensorboard/events.out.tfevents") for name in files)
     assert not any(name.endswith(".partial") for name in files)
@@ -86,8 +77,14 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
     history = experiment.history
     assert history["epoch"].tolist() == [1, 2]
     assert list(history.columns) == [
-        "epoch", "lr", "train_loss", "train_top1", "seconds", "clips_per_second", "val_loss", "val_top1",
+        "epoch", "lr", "train_loss", "train_top1", "seconds", "clips_per_second", "data_wait", "val_loss",
+        "val_top1",
     ]  # fmt: skip
+    assert history["data_wait"].between(0, 1).all()
+    assert (history["seconds"] > 0).all()
+    torch.testing.assert_close(
+        torch.tensor(history["clips_per_second"]), torch.tensor(18 / history["seconds"])
+    )  # all clips, not all batches
     best = history.sort_values(["val_top1", "val_loss"], ascending=[False, True]).iloc[0]
     assert experiment.results["best_epoch"] == best["epoch"]
     assert load_checkpoint(experiment.folder)[1].metrics == {
@@ -103,29 +100,19 @@ def test_config_is_kept_as_it_was(experiment):
     assert config.experiment_name == "tiny"
 
 
-def test_same_seed_gives_the_same_run_however_many_workers(tiny_config):
-    history, weights = outcome(tiny_config(seed=1))
+def test_same_seed_gives_the_same_run_however_many_workers(tiny_config, assert_same_run):
+    first = train(tiny_config(seed=1), progress=False)
     for workers in (0, 2):
-        other_history, other_weights = outcome(tiny_config(seed=1, num_workers=workers))
-        pd.testing.assert_frame_equal(history, other_history, check_exact=True)
-        assert all(torch.equal(tensor, other_weights[name]) for name, tensor in weights.items())
+        assert_same_run(first, train(tiny_config(seed=1, num_workers=workers), progress=False))
 
 
-def test_another_seed_gives_another_run(tiny_config):
-    (first, _), (second, _) = outcome(tiny_config(seed=1, epochs=1)), outcome(tiny_config(seed=2, epochs=1))
+def test_frames_decoded_anew_or_stored_give_the_same_run(tiny_config, assert_same_run):
+    assert_same_run(*(train(tiny_config(store=form), progress=False) for form in ("raw", "off")))
+
+
+def test_another_seed_gives_another_run(tiny_config, history_of):
+    first, second = (history_of(train(tiny_config(seed=seed, epochs=1), progress=False)) for seed in (1, 2))
     assert not first["train_loss"].equals(second["train_loss"])
-
-
-@register_model("constant")
-class Constant(nn.Module):
-    """Always answers the same, so validation never improves after the first epoch."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.scores = nn.Parameter(torch.zeros(num_classes))
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        return self.scores.detach().expand(len(clips), -1) + 0 * self.scores
 
 
 @pytest.mark.parametrize(("patience", "epochs_run"), [(1, 2), (2, 3), (0, 4)])
@@ -159,60 +146,79 @@ def test_accumulation_takes_fewer_steps(tiny_config, monkeypatch, accumulate, st
 
 @register_model("poisoned")
 class Poisoned(nn.Module):
-    """Learns for one epoch of 5 batches, then gives NaN."""
+    """Gives NaN in one training step, and has batch norm, whose statistics a bad step spoils."""
+
+    bad_step = steps = 0
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.head, self.batches = nn.Linear(3, num_classes), 0
+        self.head = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, num_classes))
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        self.batches += self.training
-        scores = self.head(clips.mean(dim=(1, 3, 4)))
-        return scores * torch.nan if self.training and self.batches > 5 else scores
+        Poisoned.steps += self.training
+        bad = self.training and Poisoned.steps == Poisoned.bad_step
+        return self.head(clips.mean(dim=(1, 3, 4)) * (torch.nan if bad else 1))
 
 
-def test_non_finite_loss_stops_and_keeps_the_best_checkpoint(tiny_config):
-    config = tiny_config(model="poisoned", epochs=3)
-    with pytest.raises(VarecError, match=r"The loss became nan in epoch 2\. Lower --lr, or use --precision fp32"):
-        train(config, progress=False)
-    (folder,) = config.experiments_dir.iterdir()
+@pytest.mark.parametrize(("bad_step", "accumulate", "batch"), [(8, 1, 3), (9, 2, 4), (10, 8, 5)])
+def test_non_finite_loss_names_its_clips_and_spoils_nothing(
+    tiny_config, assert_same_run, weights_of, bad_step, accumulate, batch
+):
+    config = tiny_config(model="poisoned", epochs=3, save_minutes=0, accumulate=accumulate)
+    Poisoned.bad_step = Poisoned.steps = 0
+    whole = train(config, progress=False)
+    Poisoned.bad_step, Poisoned.steps = bad_step, 0
+    with pytest.raises(TrainingError) as raised:
+        train(config.replaced(experiment_name="bad"), progress=False)
+    (folder,) = config.experiments_dir.glob("bad*")
+    message = str(raised.value)
+    assert re.match(rf"The loss became nan in epoch 2, batch {batch} \(", message)
+    expected = order_of_epoch(config, 2)[4 * (batch - 1) : 4 * batch]
+    assert re.search(r"\((.*?)\)", message)[1].split(", ") == expected
+    assert all(advice in message for advice in ("--lr", "--clip_grad 1", f"varec train --resume {folder}"))
     model, about = load_checkpoint(folder)
     assert about.metrics["epoch"] == 1
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     assert len(Experiment(folder).history) == 1
+    again = train(config.replaced(resume=folder, experiment_name="bad"), progress=False)  # no poison any more
+    assert_same_run(whole, again)
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param("0", marks=pytest.mark.slow), "2"])
-def test_ctrl_c_keeps_the_best_checkpoint(numbered_dataset, tmp_path, plugin, num_workers):
-    """As in a terminal, the signal reaches the training process and its workers alike."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("varec"), "train", "--model", "slow_tiny", "--plugin", plugin,
-         "--data", numbered_dataset, "--experiments-dir", tmp_path / "runs", "--num-frames", "4",
-         "--frame-size", "32", "32", "--batch-size", "4", "--num-workers", num_workers, "--precision", "fp32",
-         "--patience", "0", "--epochs", "100000"],
-        stdout=subprocess.PIPE, stderr=(tmp_path / "stderr").open("w"), text=True, start_new_session=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    try:
-        shown = ""
-        while not shown.startswith("epoch   1/"):
-            shown = process.stdout.readline()
-            assert shown, (tmp_path / "stderr").read_text()
-        os.killpg(process.pid, signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    assert re.search(r"Interrupted: the best checkpoint so far \(epoch \d+\) is kept\.", rest)
-    assert "Traceback" not in rest + (tmp_path / "stderr").read_text()
-    (folder,) = (tmp_path / "runs").iterdir()
-    results = Experiment(folder).results
+def order_of_epoch(config: TrainConfig, epoch: int) -> list[str]:
+    """Names of the training videos as an epoch meets them."""
+    table = load_manifest(config.data_dir)
+    paths = table.loc[table["split"] == "train", "path"].to_list()
+    batches = EpochBatches(len(paths), config.batch_size, config.seed)
+    batches.epoch = epoch
+    return [Path(paths[row]).name for batch in batches for _, row in batch]
+
+
+def test_many_clips_of_a_non_finite_loss_are_counted(tiny_config):
+    Poisoned.bad_step, Poisoned.steps = 1, 0
+    with pytest.raises(TrainingError, match=r"epoch 1, batch 1 \((\w+\.mkv, ){3}\w+\.mkv and 5 more\)"):
+        train(tiny_config(model="poisoned", batch_size=9), progress=False)
+
+
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+def test_ctrl_c_keeps_the_best_checkpoint(start, train_command, the_experiment, num_workers):
+    process = start(*train_command(num_workers=num_workers, patience=0, epochs=100000))
+    process.wait_for(lambda: "\nepoch   1/" in process.shown.replace("\r", "\n"))
+    process.interrupt()
+    assert process.status() == 130, process.shown
+    assert "Traceback" not in process.shown
+    experiment = the_experiment()
+    assert re.search(
+        r"Interrupted: the best checkpoint so far \(epoch \d+\) is kept\. "
+        rf"Go on with: varec train --resume {experiment.folder}\n",
+        process.shown,
+    )
+    results = experiment.results
     assert results["stopped"] == "interrupted"
     assert results["test"] is None
     assert results["epochs_run"] >= 1
-    load_plugin(plugin)
-    assert load_checkpoint(folder)[1].metrics["epoch"] == results["best_epoch"]
+    assert load_checkpoint(experiment.folder)[1].metrics["epoch"] == results["best_epoch"]
+    state = torch.load(experiment.folder / LAST, weights_only=True)
+    assert (state["epoch"], len(state["history"])) == (results["epochs_run"] + 1, results["epochs_run"])
 
 
 def test_unusable_settings_write_nothing(tiny_config, tmp_path):
@@ -220,10 +226,10 @@ def test_unusable_settings_write_nothing(tiny_config, tmp_path):
         ({"model": "constant", "freeze_backbone": True}, ConfigError),
         ({"model": "absent"}, ConfigError),
         ({"data_dir": tmp_path / "absent"}, DataError),
-        ({"weights": tmp_path / "absent.pt"}, VarecError),
+        ({"weights": tmp_path / "absent.pt"}, WeightsError),
         ({"precision": "fp16"}, ConfigError),
     ):
-        if settings.get("precision") == "fp16" and loop.default_device().type != "cpu":
+        if settings.get("precision") == "fp16" and default_device().type != "cpu":
             continue
         config = tiny_config(**settings)
         with pytest.raises(error):
@@ -231,9 +237,10 @@ def test_unusable_settings_write_nothing(tiny_config, tmp_path):
         assert not config.experiments_dir.exists(), settings
 
 
-def test_frozen_backbone_keeps_weights_and_statistics(tiny_config):
-    _, first = outcome(tiny_config(freeze_backbone=True, epochs=1))
-    _, second = outcome(tiny_config(freeze_backbone=True, epochs=3))
+def test_frozen_backbone_keeps_weights_and_statistics(tiny_config, weights_of):
+    first, second = (
+        weights_of(train(tiny_config(freeze_backbone=True, epochs=epochs), progress=False)) for epochs in (1, 3)
+    )
     backbone = [name for name in first if name.startswith("backbone.")]
     assert "backbone.1.running_mean" in backbone
     assert all(torch.equal(first[name], second[name]) for name in backbone)
@@ -241,28 +248,21 @@ def test_frozen_backbone_keeps_weights_and_statistics(tiny_config):
     assert not first["head.1.weight"].eq(0).all()
 
 
-def test_backbone_starts_from_the_weights_file(tiny_config, tmp_path, capsys):
+def test_backbone_starts_from_the_weights_file(tiny_config, tmp_path, capsys, weights_of):
     torch.manual_seed(9)
     weights = {"0.weight": torch.randn(4, 3, 3, 3), "0.bias": torch.randn(4), "9.weight": torch.ones(1)}
     torch.save(weights, tmp_path / "start.pt")
-    _, trained = outcome(tiny_config(weights=tmp_path / "start.pt", freeze_backbone=True, epochs=1))
+    config = tiny_config(weights=tmp_path / "start.pt", freeze_backbone=True, epochs=1)
+    trained = weights_of(train(config, progress=False))
     assert torch.equal(trained["backbone.0.weight"], weights["0.weight"])
     assert "start.pt: 2 tensors matched; 4 missing (1.weight, 1.bias, 1.running_mean, ...)" in capsys.readouterr().out
 
 
-def test_without_augmentation_an_epoch_sees_the_same_pictures(tiny_config):
-    table = load_dataset(tiny_config(), progress=False)
-    rows, preprocess = table[table["split"] == "train"], loop.Preprocess(4, (32, 32), (0.5,) * 3, (0.5,) * 3)
-    options = {"flip": True, "seed": 0}
-    plain, changed = (TrainClips(rows, ["alpha", "beta", "gamma"], preprocess, augment=a, **options) for a in (0, 1))
-    assert torch.equal(plain[1, 0][0], plain[1, 0][0])
-    assert not torch.equal(plain[1, 0][0], changed[1, 0][0])
-
-
 @pytest.mark.slow
-def test_cnnlstm_can_learn_a_handful_of_clips_by_heart(tiny_stick_actions, tmp_path):
+def test_cnnlstm_can_learn_a_handful_of_clips_by_heart(tiny_stick_actions, store_dir, tmp_path):
     config = TrainConfig(
-        data_dir=tiny_stick_actions, experiments_dir=tmp_path, model="cnnlstm", epochs=15, batch_size=8, num_workers=2,
+        data_dir=tiny_stick_actions, store_dir=store_dir, experiments_dir=tmp_path, model="cnnlstm", epochs=15,
+        batch_size=8, num_workers=2,
         num_frames=8, frame_size=(64, 64), augment=False, patience=0, lr=5e-4, warmup_epochs=2, scheduler="cosine",
     )  # fmt: skip
     history = train(config, progress=False).history

@@ -75,7 +75,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tuple[nn.Module, ClipFeed]:
     """The model with its first weights, and what feeds it; decodes into the frame store what is not there yet."""
-    set_seed(config.seed, device_specific=accelerator.num_processes > 1)
+    set_seed(config.seed)  # the same first weights in all processes
     entry = model_entry(config.model)
     store = None if config.store == "off" else FrameStore.of(config)
     table = load_dataset(config, progress=progress, examine=store.update if store else None)
@@ -88,6 +88,8 @@ def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tupl
     model = channels_last(build_model(config.model, len(classes), **arguments))
     prepare_backbone(model, config)
     about = Checkpoint(config.model, arguments, classes, preprocess)
+    if accelerator.num_processes > 1:
+        set_seed(config.seed, device_specific=True)  # but other draws of dropout and mixing
     kind = FeatureFeed if FeatureFeed.fits(config, model) else ClipFeed
     precision = resolve_precision(config.precision, accelerator.device)
     return model, kind(config, about, table, store, accelerator, precision, progress)

@@ -1,0 +1,119 @@
+"""300,000 videos: the manifest loads in seconds, and a worker's memory does not grow with the table."""
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from varec_lib.data.dataset import EpochBatches, Frames, TrainClips, VideoFiles, make_loader
+from varec_lib.data.manifest import load_manifest
+from varec_lib.data.store import StoredFrames
+from varec_lib.data.transforms import IMAGENET, Preprocess
+
+pytestmark = pytest.mark.slow
+ROWS = 300_000
+
+
+# The manifest
+
+
+def listed(row: int) -> tuple[str, str, str]:
+    """Name, label and group of a video: 100 classes of 60 groups."""
+    label, group = f"Class{row % 100:03d}", row // 100 % 60
+    return f"v_{label}_g{group:02d}_c{row // 6000:02d}.avi", label, f"{label}_g{group:02d}"
+
+
+def write_lists(root: Path, *, folders: bool, groups: bool) -> None:
+    """train.csv and test.csv in no order; names with or without their class folder, with or without a group column."""
+    (root / "videos").mkdir(parents=True)
+    order = np.random.default_rng(0).permutation(ROWS).tolist()
+    for split, rows in {"train": order[ROWS // 10 :], "test": order[: ROWS // 10]}.items():
+        columns = ["video_name", "label", "group"][: 3 if groups else 2]
+        table = pd.DataFrame([listed(row)[: len(columns)] for row in rows], columns=columns)
+        if folders:
+            table["video_name"] = table["label"] + "/" + table["video_name"]
+        table.to_csv(root / f"{split}.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def folder_of_files(tmp_path_factory) -> Iterator[Path]:
+    """Every listed video as an empty file in its class folder."""
+    root = tmp_path_factory.mktemp("files")
+    for name, label, _ in map(listed, range(ROWS)):
+        (root / label).mkdir(exist_ok=True)
+        (root / label / name).touch()
+    yield root
+    shutil.rmtree(root)  # pytest would keep three of them
+
+
+@pytest.mark.parametrize("groups", [True, False], ids=["groups", "ucf-names"])
+@pytest.mark.parametrize(("folders", "files"), [(True, False), (True, True), (False, True)])
+def test_a_manifest_of_300000_videos_is_loaded_and_split_in_seconds(tmp_path, request, folders, files, groups):
+    write_lists(tmp_path, folders=folders, groups=groups)
+    if files:
+        (tmp_path / "videos").rmdir()
+        (tmp_path / "videos").symlink_to(request.getfixturevalue("folder_of_files"))
+    start = time.perf_counter()
+    table = load_manifest(tmp_path)
+    seconds = time.perf_counter() - start
+    print(f"{seconds:.2f} s")  # about 1 s on 2 cores; the bound is wide, for a machine that is busy
+    assert seconds < 10
+    counts = table["split"].value_counts()
+    assert len(table) == ROWS and counts["test"] == ROWS // 10
+    assert 0.14 < counts["val"] / (counts["val"] + counts["train"]) < 0.18
+    assert table["group"].nunique() == 6000
+    carved = {split: set(rows) for split, rows in table["group"].groupby(table["split"])}
+    assert not carved["train"] & carved["val"]
+    assert all(Path(path).is_file() == files for path in table["path"].iloc[::1000])
+
+
+# Workers
+
+PREPROCESS = Preprocess(4, (32, 32), *IMAGENET)
+FRAMES, SIZE = 8, (64, 64)
+
+
+def video_files(folder: Path, rows: int) -> Frames:
+    path = str(folder / "one.avi")
+    return VideoFiles(pd.DataFrame({"path": [path] * rows, "frames": FRAMES, "fps": 15.0}), PREPROCESS)
+
+
+def stored_frames(folder: Path, rows: int) -> Frames:
+    video = np.zeros((FRAMES, *SIZE, 3), np.uint8)
+    video.tofile(folder / "frames-00.bin")
+    place = {"shard": 0, "offset": 0, "bytes": video.nbytes, "stored_height": SIZE[0], "stored_width": SIZE[1]}
+    return StoredFrames(folder, "raw", pd.DataFrame({"kept": np.full(rows, FRAMES), **place}))
+
+
+def private_megabytes(pid: int) -> float:
+    """Memory that this process shares with no other."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines}
+    return (kilobytes["Private_Clean:"] + kilobytes["Private_Dirty:"]) / 1024
+
+
+def worker_megabytes(source: Frames, rows: int, start_method: str) -> float:
+    """A worker's memory after 4000 clips from all over the table."""
+    clips = TrainClips(source, np.zeros(rows, np.int64), PREPROCESS, augment=False, seed=0)
+    batches = EpochBatches(rows, 4, 0)
+    batches.start = max(0, len(batches) - 1000)
+    loader = make_loader(clips, num_workers=1, batches=batches)
+    loader.multiprocessing_context = start_method
+    assert sum(1 for _ in range(1000 // len(batches)) for _ in loader) == 1000
+    return private_megabytes(loader._iterator._workers[0].pid)  # the worker lives on from epoch to epoch
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells which memory is shared")
+@pytest.mark.parametrize("source_of", [video_files, stored_frames])
+@pytest.mark.parametrize(("start_method", "bound"), [("fork", 10), ("spawn", 50)])  # spawn copies the arrays
+def test_a_workers_memory_does_not_grow_with_the_table(tmp_path, write_video, source_of, start_method, bound):
+    assert start_method in multiprocessing.get_all_start_methods()
+    write_video(tmp_path / "one.avi", FRAMES, SIZE)
+    small, large = (worker_megabytes(source_of(tmp_path, rows), rows, start_method) for rows in (1000, ROWS))
+    print(f"{small:.1f} MB for 1,000 rows, {large:.1f} MB for {ROWS:,}")
+    assert large - small < bound

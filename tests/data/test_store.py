@@ -1,0 +1,910 @@
+"""The frame store: every frame decoded once, the right ones whatever happens to the process, the disk or the videos."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from varec_lib.cli import main
+from varec_lib.config import TrainConfig
+from varec_lib.data import store as store_module
+from varec_lib.data import store_writer
+from varec_lib.data.dataset import EvalClips, VideoFiles, load_views
+from varec_lib.data.decode import cv2
+from varec_lib.data.doctor import check_videos, load_dataset
+from varec_lib.data.manifest import load_manifest
+from varec_lib.data.store import FrameStore, StoredFrames
+from varec_lib.data.store_writer import StoreSettings
+from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.errors import DataError, StoreError
+
+RAW = StoreSettings(32, 10)
+#        name                  frames  size      fps
+FILMS = {
+    "a.mkv": (12, (48, 64), 15),
+    "b.mkv": (30, (90, 120), 30),
+    "c.avi": (20, (64, 48), 25),
+    "deep/d.mp4": (9, (64, 64), 12),
+    'odd, "e" – é.mkv': (14, (80, 96), 24),
+    "f.mkv": (1, (48, 64), 15),
+}
+
+
+def draw(path: Path, frames: int, size: tuple[int, int], fps: float = 15, *, seed: int = 0) -> Path:
+    """A video of a random smooth pattern that moves: no two frames of any two seeds are alike."""
+    rng = np.random.default_rng(seed)
+    pattern = cv2.resize(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+    code = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}[path.suffix]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), fps, size[::-1])
+    assert writer.isOpened(), f"OpenCV cannot write {path}"
+    for number in range(frames):
+        writer.write(np.roll(pattern, 3 * number, axis=1) ^ np.uint8(number % 8))
+    writer.release()
+    return path
+
+
+def table_of(root: Path, names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"path": [str(root / "videos" / name) for name in names], "label": "x", "group": names, "split": "train"}
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn_films(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("drawn") / "films"
+    for seed, (name, (frames, size, fps)) in enumerate(FILMS.items()):
+        draw(root / "videos" / name, frames, size, fps, seed=seed)
+    return root
+
+
+@pytest.fixture
+def films(tmp_path, drawn_films) -> Path:
+    """A dataset folder with six videos of different sizes, rates and formats, to be changed at will."""
+    return Path(shutil.copytree(drawn_films, tmp_path / "films"))
+
+
+@pytest.fixture
+def table(films) -> pd.DataFrame:
+    return table_of(films, list(FILMS))
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory) -> Path:
+    """Ten videos that take 4 MB each in a raw store, so that they are written in several pieces. Not to be changed."""
+    root = tmp_path_factory.mktemp("heavy") / "set"
+    names = [f"{number}.mkv" for number in range(10)]
+    for seed, name in enumerate(names):
+        draw(root / "videos" / name, 25, (200, 260), seed=seed)
+    for split, part in (("train", names[:6]), ("val", names[6:])):
+        pd.DataFrame({"video_name": part, "label": "x"}).to_csv(root / f"{split}.csv", index=False)
+    return root
+
+
+@pytest.fixture
+def open_store(films, tmp_path) -> Callable[..., FrameStore]:
+    """`open(settings)`: the store of the films below tmp_path."""
+    return lambda settings=RAW: FrameStore(films, tmp_path / "store", settings)
+
+
+def update(store: FrameStore, table: pd.DataFrame, *, num_workers: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return store.update(table, progress=False, num_workers=num_workers)
+
+
+def assert_right(store: FrameStore, table: pd.DataFrame) -> None:
+    """All frames of all videos of the table lie in the store as `VideoFiles` reads them."""
+    good, bad = check_videos(table, progress=False)
+    assert len(bad) == 0
+    settings = store.settings
+    files = VideoFiles(good, Preprocess(4, (32, 32), *IMAGENET, short_side=settings.short_side, fps=settings.fps))
+    stored = store.frames_of(good)
+    assert stored.frames.tolist() == files.frames.tolist()
+    for row, frames in enumerate(files.frames.tolist()):
+        every = [*range(frames)]
+        assert torch.equal(stored.read(row, every), files.read(row, every)), good["path"][row]
+
+
+def index_lines(store: FrameStore) -> list[str]:
+    """Whole lines of the index, without its header."""
+    text = (store.folder / "index.csv").read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()[1:]
+
+
+def names_in(lines: list[str]) -> list[str]:
+    return [re.sub(r'^"?videos/', "", line).split(".")[0] for line in lines]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def shards(store: FrameStore) -> list[Path]:
+    return sorted(store.folder.glob("frames-*.bin"))
+
+
+# The right frames
+
+
+@pytest.mark.parametrize(("short_side", "fps"), [(0, 0), (32, 0), (32, 10), (50, 7.5), (500, 100), (17, 1)])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_raw_frames_are_those_of_the_files(open_store, table, short_side, fps, num_workers):
+    store = open_store(StoreSettings(short_side, fps))
+    update(store, table, num_workers=num_workers)
+    assert_right(store, table)
+    assert len(shards(store)) <= max(num_workers, 1)
+
+
+def test_frames_come_in_the_order_asked_and_may_repeat(open_store, table):
+    store = open_store()
+    update(store, table)
+    stored = store.frames_of(table)
+    every = stored.read(1, [*range(10)])
+    clip = stored.read(1, [7, 0, 7, 3])
+    assert clip.shape == (4, 3, 32, 43) and clip.dtype == torch.uint8
+    assert torch.equal(clip, every[[7, 0, 7, 3]])
+    clip.zero_()  # a copy: the store itself cannot be changed by what is done to a clip
+    assert torch.equal(stored.read(1, [7, 0, 7, 3]), every[[7, 0, 7, 3]])
+
+
+def test_real_clips_are_stored_as_they_are_read(ucf5, tmp_path):
+    rows = load_manifest(ucf5)[::60].reset_index(drop=True)
+    store = FrameStore(ucf5, tmp_path, StoreSettings(128, 15))
+    update(store, rows)
+    assert_right(store, rows)
+
+
+def test_a_table_without_rows_has_no_frames(open_store, table):
+    store = open_store()
+    update(store, table)
+    assert store.frames_of(table.head(0)).frames.tolist() == []
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_views_of_stored_videos_are_those_of_the_files(open_store, table, views):
+    store, preprocess = open_store(), Preprocess(4, (30, 30), *IMAGENET, short_side=32, fps=10)
+    good, _ = update(store, table)
+    stored, files = store.frames_of(good), VideoFiles(good, preprocess)
+    for row in range(len(good)):
+        expected = load_views(files, row, preprocess, views=views)
+        assert torch.equal(load_views(stored, row, preprocess, views=views), expected)
+
+
+def test_jpeg_is_close_to_raw_and_much_smaller(tiny_stick_actions, tmp_path):
+    rows = load_manifest(tiny_stick_actions)[::4].reset_index(drop=True)
+    raw, jpeg = (FrameStore(tiny_stick_actions, tmp_path, StoreSettings(112, 0, form)) for form in ("raw", "jpeg"))
+    for store in (raw, jpeg):
+        update(store, rows, num_workers=2)
+    exact, lossy = raw.frames_of(rows), jpeg.frames_of(rows)
+    assert exact.frames.tolist() == lossy.frames.tolist()
+    for row, frames in enumerate(exact.frames.tolist()):
+        one, other = exact.read(row, [*range(frames)]).float(), lossy.read(row, [*range(frames)]).float()
+        errors = (one - other).abs().mean(dim=(1, 2, 3))
+        assert 0 < errors.mean() and errors.max() < 2.5  # of 255, in every frame
+        order = [frames - 1, 0, 5, 5]
+        assert torch.equal(lossy.read(row, order).float(), other[order])
+    assert jpeg.used_bytes()[0] < raw.used_bytes()[0] / 8
+
+
+def test_rows_may_come_in_any_order_and_more_than_once(open_store, table):
+    store = open_store()
+    rows = table.iloc[[4, 1, 4, 0]]
+    good, bad = update(store, rows)
+    assert good["path"].tolist() == rows["path"].tolist() and len(bad) == 0
+    assert len(index_lines(store)) == 3  # decoded once
+    assert_right(store, rows)
+    assert_right(store, rows.iloc[[3]])
+
+
+def test_one_store_serves_each_way_of_naming_the_folder(films, table, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(films)
+    update(FrameStore(films, tmp_path / "store", RAW), table)
+    monkeypatch.chdir(tmp_path)
+    for name in ("link", "films", "films/../films"):
+        assert FrameStore(name, "store", RAW).folder.resolve() == FrameStore(films, tmp_path / "store", RAW).folder
+        store = FrameStore(name, "store", RAW)
+        before = snapshot(store.folder)
+        update(store, table)
+        assert snapshot(store.folder) == before
+
+
+# Nothing twice
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_second_update_decodes_nothing(open_store, table, num_workers, capsys):
+    first = update(open_store(), table, num_workers=2)
+    before = snapshot(open_store().folder)
+    capsys.readouterr()
+    store = open_store()
+    again = update(store, table, num_workers=num_workers)
+    assert snapshot(store.folder) == before and capsys.readouterr().out == ""
+    for one, other in zip(first, again, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert_right(store, table)
+
+
+def test_new_videos_are_added_to_the_others(films, open_store, table):
+    store = open_store()
+    update(store, table.iloc[:3], num_workers=2)
+    before = index_lines(store)
+    update(store, table, num_workers=2)
+    assert index_lines(store)[:3] == before and len(index_lines(store)) == 6
+    assert_right(store, table)
+
+
+def test_a_changed_video_is_decoded_anew_and_no_other(films, open_store, table):
+    store = open_store()
+    update(store, table)
+    before = index_lines(store)
+    draw(films / "videos" / "b.mkv", 22, (90, 120), 30, seed=99)
+    update(store, table)
+    assert index_lines(store)[:6] == before and names_in(index_lines(store)[6:]) == ["b"]
+    assert_right(store, table)
+    total, unused = store.used_bytes()
+    assert unused == 10 * 32 * 43 * 3 and total > unused  # the former 30 frames, thinned to 10
+    update(store, table)
+    assert len(index_lines(store)) == 7
+
+
+def test_another_time_of_change_counts_as_a_change(films, open_store, table):
+    store = open_store()
+    update(store, table)
+    os.utime(films / "videos" / "a.mkv", ns=(1, 1))
+    update(store, table)
+    assert names_in(index_lines(store)[6:]) == ["a"]
+    assert_right(store, table)
+
+
+def test_other_settings_make_another_store(open_store, table):
+    settings = [
+        RAW,
+        StoreSettings(31, 10),
+        StoreSettings(32, 12.5),
+        StoreSettings(32, 0),
+        StoreSettings(32, 10, "jpeg"),
+    ]
+    stores = [open_store(choice) for choice in settings]
+    before = {}
+    for store in stores:
+        update(store, table.iloc[:2])
+        before |= {store.folder: snapshot(store.folder)}
+    assert len(before) == len(settings)
+    assert all(snapshot(folder) == files for folder, files in before.items())
+    for store in stores[:4]:
+        assert_right(store, table.iloc[:2])
+
+
+def test_rates_that_are_almost_alike_have_stores_of_their_own(open_store, table):
+    stores = [open_store(StoreSettings(32, fps)) for fps in (29.97, 30000 / 1001)]
+    for store in stores:
+        update(store, table.iloc[:2])
+        assert_right(store, table.iloc[:2])
+    assert stores[0].folder != stores[1].folder
+
+
+def test_datasets_of_the_same_name_have_stores_of_their_own(tmp_path):
+    for seed, place in enumerate(("one", "two")):
+        draw(tmp_path / place / "set" / "videos" / "a.mkv", 5, (48, 64), seed=seed)
+    stores = [FrameStore(tmp_path / place / "set", tmp_path / "store", RAW) for place in ("one", "two")]
+    for store, place in zip(stores, ("one", "two"), strict=True):
+        rows = table_of(tmp_path / place / "set", ["a.mkv"])
+        update(store, rows)
+        assert_right(store, rows)
+    assert stores[0].folder != stores[1].folder
+
+
+def test_the_settings_come_from_the_configuration(films, tmp_path):
+    config = TrainConfig(data_dir=films, store_dir=tmp_path, frame_size=(112, 140), fps=12.5, store="jpeg")
+    assert FrameStore.of(config).settings == StoreSettings(128, 12.5, "jpeg")
+    assert FrameStore.of(config.replaced(short_side=100, fps=0)).settings == StoreSettings(100, 0, "jpeg")
+
+
+# Videos that cannot be used
+
+
+@pytest.fixture
+def spoiled(films, table) -> pd.DataFrame:
+    """The films and, among them, files that cannot be used."""
+    videos = films / "videos"
+    (videos / "empty.avi").touch()
+    (videos / "notes.txt").write_text("notes")
+    (videos / "text.mp4").write_text("no video\n" * 99)
+    (videos / "folder.mkv").mkdir()
+    data = (videos / "deep" / "d.mp4").read_bytes()
+    (videos / "cut.mp4").write_bytes(data[: len(data) // 2])
+    bad = table_of(films, ["missing.avi", "empty.avi", "notes.txt", "text.mp4", "folder.mkv", "cut.mp4"])
+    return pd.concat([table, bad])[["path", "label", "group", "split"]].sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_cannot_be_used_is_reported_as_by_check_videos_and_stores_no_frame(
+    open_store, table, spoiled, num_workers
+):
+    expected = check_videos(spoiled, progress=False)
+    assert [len(part) for part in expected] == [6, 6]
+    store = open_store()
+    for _ in range(2):  # decoded, and remembered
+        for found, known in zip(update(store, spoiled, num_workers=num_workers), expected, strict=True):
+            pd.testing.assert_frame_equal(found, known)
+    only_good = open_store(StoreSettings(32, 10, "raw"))
+    only_good.folder = store.folder.with_name("only good")
+    update(only_good, table)
+    assert store.used_bytes() == only_good.used_bytes()
+    assert_right(store, table)
+
+
+def test_a_dataset_without_any_usable_video_is_reported_as_by_check_videos(open_store, spoiled, table):
+    rows = spoiled[~spoiled["path"].isin(table["path"])]
+    for found, known in zip(update(open_store(), rows), check_videos(rows, progress=False), strict=True):
+        assert found.to_dict("records") == known.to_dict("records")
+
+
+def test_a_broken_video_that_is_replaced_is_taken_in(films, open_store, spoiled):
+    store = open_store()
+    update(store, spoiled)
+    draw(films / "videos" / "cut.mp4", 9, (64, 64), seed=5)
+    good, bad = update(store, spoiled)
+    assert [len(good), len(bad)] == [7, 5]
+    assert_right(store, good[["path", "label", "group", "split"]])
+
+
+def test_a_stored_video_that_is_deleted_is_missing(films, open_store, table):
+    store = open_store()
+    update(store, table)
+    (films / "videos" / "a.mkv").unlink()
+    good, bad = update(store, table)
+    assert len(good) == 5 and bad["path"].tolist() == [table["path"][0]]
+    assert "a.mkv: no such file" in bad["problem"][0]
+
+
+def test_load_dataset_leaves_out_the_same_videos_with_a_store_as_without(numbered_dataset, tmp_path, capsys):
+    root = Path(shutil.copytree(numbered_dataset, tmp_path / "set"))
+    (root / "videos" / "alpha" / "alpha_0.mkv").unlink()
+    (root / "videos" / "beta" / "beta_3.mkv").write_text("no video" * 100)
+    config = TrainConfig(data_dir=root, store_dir=tmp_path / "store", frame_size=(32, 32))
+    expected = load_dataset(config, progress=False)
+    without = capsys.readouterr().out
+    found = load_dataset(config, progress=False, examine=FrameStore.of(config).update)
+    pd.testing.assert_frame_equal(found, expected)
+    assert "Left out 2 of 30 videos" in without and capsys.readouterr().out.endswith(without)
+    with pytest.raises(DataError, match="2 of 30 videos cannot be used"):
+        load_dataset(config.replaced(strict=True), progress=False, examine=FrameStore.of(config).update)
+
+
+# Processes that are killed
+
+# What `varec` does, but a fiftieth of a second per frame slower.
+SLOW_BUILD = """
+import sys, time
+from varec_lib.cli import main
+from varec_lib.data import store_writer
+decode = store_writer.decode_video
+def slowly(path, save, **how):
+    return decode(path, lambda frame: (time.sleep(0.02), save(frame)), **how)
+store_writer.decode_video = slowly
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def wait_until(met: Callable[[], bool], *, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "everyone"),
+    [(signal.SIGKILL, True), (signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGINT, True)],
+    ids=["killed", "killed without its workers", "terminated", "Ctrl-C"],
+)
+def test_a_build_that_is_stopped_goes_on_where_it_was(heavy, tmp_path, number, everyone):
+    arguments = ["data", "store", heavy, "--store_dir", tmp_path / "store", "--short_side", "500", "--fps", "0"]
+    store = FrameStore(heavy, tmp_path / "store", StoreSettings(500, 0))
+    with (tmp_path / "printed").open("w") as printed:
+        build = subprocess.Popen(
+            [sys.executable, "-c", SLOW_BUILD, *map(str, arguments)], stdout=printed, stderr=printed,
+            start_new_session=True,
+        )  # fmt: skip
+        index = store.folder / "index.csv"
+        wait_until(lambda: (index.exists() and len(index_lines(store)) >= 3) or build.poll() is not None)
+        (os.killpg if everyone else os.kill)(build.pid, number)
+        assert build.wait(timeout=60) == (130 if number == signal.SIGINT else -number)
+    finished = index_lines(store)
+    assert 3 <= len(finished) < 10
+    rows = load_manifest(heavy)
+    update(store, rows, num_workers=2)
+    after = index_lines(store)
+    assert after[: len(finished)] == finished and len(after) == len(set(names_in(after))) == 10
+    assert_right(store, rows)
+    total, unused = store.used_bytes()
+    assert unused == 0 and total == 10 * 25 * 200 * 260 * 3  # nothing half-written is left
+
+
+def test_half_a_line_of_the_index_is_ignored(open_store, table):
+    store = open_store()
+    update(store, table)
+    index = store.folder / "index.csv"
+    whole, lines = index.read_bytes(), index_lines(store)
+    for cut in (1, 7, len(lines[-1].encode()), len(lines[-1].encode()) + 1):  # in its last number, ..., all of it
+        index.write_bytes(whole[:-cut])
+        update(store, table)
+        assert names_in(index_lines(store)) == names_in(lines)
+        assert_right(store, table)
+
+
+def test_half_a_header_is_ignored(open_store, table):
+    store = open_store()
+    update(store, table.iloc[:2])
+    (store.folder / "index.csv").write_bytes(b"name,si")
+    update(store, table)
+    assert len(index_lines(store)) == 6
+    assert_right(store, table)
+
+
+def test_frames_that_a_killed_process_left_behind_are_cut_off(open_store, table):
+    store = open_store()
+    update(store, table.iloc[:3])
+    with shards(store)[0].open("ab") as file:
+        file.write(b"x" * 12345)
+    (store.folder / "frames-07.bin").write_bytes(b"y" * 999)  # of a process that never finished a video
+    update(store, table)
+    assert_right(store, table)
+    assert store.used_bytes()[1] == 0 and (store.folder / "frames-07.bin").stat().st_size == 0
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_videos_beyond_a_truncated_end_are_decoded_again_with_a_note(open_store, table, capsys, form):
+    store = open_store(StoreSettings(32, 10, form))
+    update(store, table)
+    expected = [store.frames_of(table).read(row, [0]) for row in range(6)]
+    os.truncate(shards(store)[0], int(store.index["offset"].iloc[3]) + 10)
+    capsys.readouterr()
+    update(store, table)
+    printed = capsys.readouterr().out
+    assert "3 videos lie beyond the end of a truncated file and are decoded again" in printed
+    assert "Decoding 3 videos once" in printed
+    stored = store.frames_of(table)
+    assert all(torch.equal(stored.read(row, [0]), expected[row]) for row in range(6))
+    update(store, table)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_lost_file_of_frames_is_written_again(open_store, table):
+    store = open_store()
+    update(store, table, num_workers=2)
+    for file in shards(store):
+        file.unlink()
+    update(store, table, num_workers=2)
+    assert_right(store, table)
+
+
+def test_a_lost_video_is_never_taken_for_another_that_took_its_place(open_store, table):
+    """The index still has the line of the lost one when a build of others comes in between, or is killed."""
+    store = open_store()
+    update(store, table)
+    os.truncate(shards(store)[0], 100)
+    update(store, table.iloc[[1]])  # more frames than the first, whose place it takes
+    update(store, table)
+    assert_right(store, table)
+
+
+# Stores that cannot be read
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"short_side": 33}, {"form": "jpeg"}, None])
+def test_a_store_of_another_version_is_an_error_that_says_what_to_do(open_store, table, change):
+    store = open_store()
+    update(store, table.iloc[:1])
+    file = store.folder / "store.json"
+    file.write_text(json.dumps([1] if change is None else json.loads(file.read_text()) | change))
+    before = snapshot(store.folder)
+    with pytest.raises(
+        StoreError, match=r"written by another version .*Delete the folder, or choose another"
+    ) as caught:
+        update(open_store(), table)
+    assert str(store.folder) in str(caught.value) and "this one reads 1" in str(caught.value)
+    assert snapshot(store.folder) == before
+
+
+def test_a_damaged_description_is_an_error_that_names_it(open_store, table):
+    store = open_store()
+    update(store, table.iloc[:1])
+    for content in ("", '{"format": 1', "nonsense"):
+        (store.folder / "store.json").write_text(content)
+        with pytest.raises(StoreError, match=r"store\.json: damaged .*Delete the folder"):
+            update(open_store(), table)
+
+
+def replaced(column: str, value: str) -> Callable[[str], str]:
+    """A change of the first video's value in this column."""
+
+    def change(text: str) -> str:
+        header, first, *rest = text.splitlines()
+        values = first.split(",")
+        values[header.split(",").index(column)] = value
+        return "\n".join([header, ",".join(values), *rest]) + "\n"
+
+    return change
+
+
+NUMBERS = ["size", "mtime_ns", "shard", "offset", "bytes", "kept", "stored_height", "stored_width", "frames", "fps"]
+DAMAGES = {
+    "no text": lambda text: "\0\udcff" * 99 + "\n",
+    "no header": lambda text: text.split("\n", 1)[1],
+    "a column less": lambda text: text.replace("offset", "offered", 1),
+    "values missing": lambda text: text + "a,b\n",
+    "too many values": lambda text: text + "a," * 40 + "\n",
+    "an open quote": lambda text: text + '"abc\n',
+    **{f"{column} is no number": replaced(column, "abc") for column in NUMBERS},
+    **{f"{column} is empty": replaced(column, "") for column in NUMBERS},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_an_error_that_names_it_in_one_line(open_store, table, damage):
+    store = open_store()
+    update(store, table.iloc[:2])
+    index = store.folder / "index.csv"
+    index.write_bytes(DAMAGES[damage](index.read_text()).encode(errors="surrogateescape"))
+    with pytest.raises(StoreError, match=r"index\.csv: damaged .*Delete the folder") as caught:
+        update(open_store(), table)
+    assert "\n" not in str(caught.value) and str(store.folder) in str(caught.value)
+
+
+def test_a_folder_below_a_file_is_an_error(films, table, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=r"no frame store can be written there .*--store_dir, or --store off"):
+        update(FrameStore(films, tmp_path / "file" / "store", RAW), table)
+
+
+# Disks that are full
+
+Usage = namedtuple("Usage", "total used free")
+needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+
+
+@needs_dev_full
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+@pytest.mark.parametrize("kind", ["light", "heavy"])  # the disk is full at the end of a video, or within one
+def test_a_full_disk_is_an_error_that_keeps_what_is_finished(films, heavy, table, tmp_path, form, kind):
+    root, rows = (films, table) if kind == "light" else (heavy, load_manifest(heavy).iloc[:4])
+    store = FrameStore(root, tmp_path / "store", StoreSettings(0, 0, form))
+    update(store, rows.iloc[:2])
+    finished = index_lines(store)
+    full = store.folder / "frames-01.bin"
+    full.symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"could not be written \(No space left on device\)") as caught:
+        update(store, rows, num_workers=2)
+    message = str(caught.value)
+    assert str(store.folder) in message and "Finished videos are kept" in message and "--store off" in message
+    assert index_lines(store)[:2] == finished
+    full.unlink()
+    update(store, rows, num_workers=2)
+    after = index_lines(store)
+    assert after[:2] == finished and len(after) == len(set(names_in(after))) == len(rows)
+    assert store.used_bytes()[1] == 0
+    if form == "raw":
+        assert_right(store, rows)
+
+
+@needs_dev_full
+def test_a_disk_that_is_full_from_the_start_stores_nothing(open_store, table):
+    store = open_store()
+    store.folder.mkdir(parents=True)
+    (store.folder / "frames-00.bin").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match="could not be written"):
+        update(store, table)
+    assert index_lines(store) == []
+    (store.folder / "frames-00.bin").unlink()
+    update(store, table)
+    assert_right(store, table)
+
+
+def in_a_fork(run: Callable[[], None]) -> multiprocessing.Process:
+    """A started process that runs this function; nothing has to be imported again."""
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def test_a_disk_that_is_full_for_the_index_is_the_same_error(tmp_path):
+    resource = pytest.importorskip("resource", reason="no file size limits on this system")
+    root = tmp_path / "set"
+    names = [f"{number:02d}.mkv" for number in range(20)]
+    for seed, name in enumerate(names):
+        draw(root / "videos" / name, 1, (16, 16), seed=seed)
+    rows, store = table_of(root, names), FrameStore(root, tmp_path / "store", StoreSettings(2, 0))
+
+    def build_with_little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the frames need 240 bytes, the index more
+        try:
+            update(store, rows)
+        except Exception as error:
+            (tmp_path / "error").write_text(f"{type(error).__name__}: {error}")
+
+    in_a_fork(build_with_little_room).join()
+    message = (tmp_path / "error").read_text()
+    assert message.startswith("StoreError: ") and str(store.folder) in message
+    assert "could not be written" in message and "Finished videos are kept" in message
+    finished = index_lines(store)
+    assert 5 < len(finished) < 15
+    update(store, rows)
+    assert index_lines(store)[: len(finished)] == finished and len(index_lines(store)) == 20
+    assert_right(store, rows)
+
+
+def test_too_little_room_is_refused_before_anything_is_decoded(open_store, table, monkeypatch):
+    monkeypatch.setattr(store_module, "expected_bytes", lambda path, settings: 2_000_000_000)
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 11_000_000_000))
+    store = open_store()
+    with pytest.raises(StoreError, match=r"needs about 12\.0 GB, but .* has 11\.0 GB free") as caught:
+        update(store, table)
+    message = str(caught.value)
+    assert str(store.folder) in message
+    assert all(way in message for way in ("--store jpeg", "--fps", "--short_side", "--store_dir", "--store off"))
+    assert shards(store) == [] and index_lines(store) == []
+    with pytest.raises(StoreError) as caught:
+        update(open_store(StoreSettings(32, 10, "jpeg")), table)
+    assert "--store jpeg" not in str(caught.value)
+
+
+def test_the_expected_size_is_announced_before_decoding(open_store, table, spoiled, monkeypatch, capsys):
+    printed = []
+
+    def decode_video(path, save, **how):
+        printed.append(capsys.readouterr().out)
+        return decode(path, save, **how)
+
+    decode = store_writer.decode_video
+    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    store = open_store(StoreSettings(0, 0))
+    update(store, table)
+    exact = sum(frames * height * width * 3 for frames, (height, width), _ in FILMS.values())
+    assert printed[0] == f"Decoding 6 videos once into frame store {store}: about {exact / 1e6:.1f} MB\n"
+    assert store.used_bytes() == (exact, 0)
+    store = open_store()
+    update(store, spoiled)
+    assert "Decoding 11 videos once" in "".join(printed)  # one of the 12 is not there
+
+
+def test_a_header_that_promises_millions_of_frames_stops_nothing(films, open_store, table, monkeypatch):
+    path = films / "videos" / "c.avi"
+    data = bytearray(path.read_bytes())
+    for chunk, distance in ((b"avih", 24), (b"strh", 40)):  # the two places of an AVI that tell the number of frames
+        place = data.index(chunk) + distance
+        assert int.from_bytes(data[place : place + 4], "little") == 20
+        data[place : place + 4] = (2**22).to_bytes(4, "little")
+    path.write_bytes(data)
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 1_000_000_000))
+    store = open_store()
+    update(store, table)
+    assert_right(store, table)
+
+
+def test_the_expected_size_is_close_for_a_thinned_jpeg_store(tiny_stick_actions, tmp_path, capsys):
+    rows = load_manifest(tiny_stick_actions)
+    store = FrameStore(tiny_stick_actions, tmp_path, StoreSettings(100, 7.5, "jpeg"))
+    update(store, rows, num_workers=2)
+    announced = float(re.search(r"about ([\d.]+) MB", capsys.readouterr().out)[1])
+    assert announced == pytest.approx(store.used_bytes()[0] / 1e6, rel=0.25)
+
+
+# Several processes
+
+
+def decode_with(monkeypatch, before: Callable[[Path], None] = lambda path: None, *, pause: float = 0) -> None:
+    """Decoding processes call `before` with a video's path first, and then pause (seconds) at every frame."""
+    decode = store_writer.decode_video
+
+    def decode_video(path, save, **how):
+        before(path)
+        return decode(path, lambda frame: (time.sleep(pause), save(frame)), **how)
+
+    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+
+
+def kill_at(name: str) -> Callable[[Path], None]:
+    def before(path: Path) -> None:
+        if path.name == name:
+            time.sleep(0.3)  # let the other process finish one
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return before
+
+
+def test_a_decoding_process_that_dies_is_an_error_that_names_the_video(open_store, table, monkeypatch):
+    store = open_store()
+    with monkeypatch.context() as patch:
+        decode_with(patch, kill_at("d.mp4"))
+        with pytest.raises(StoreError, match=r"A decoding process died while reading one of: .*d\.mp4") as caught:
+            update(store, table, num_workers=2)
+    assert "Finished videos are kept" in str(caught.value) and "a.mkv" not in str(caught.value)
+    finished = index_lines(store)
+    assert len(finished) > 0 and "d" not in names_in(finished)
+    update(store, table, num_workers=2)
+    assert index_lines(store)[: len(finished)] == finished and len(index_lines(store)) == 6
+    assert_right(store, table)
+
+
+def test_no_process_writes_on_after_a_build_has_failed(open_store, table, monkeypatch):
+    """It would write into the frames of the next build, which a notebook may start at once."""
+    store, others = open_store(), multiprocessing.active_children()
+    with monkeypatch.context() as patch:
+        decode_with(patch, kill_at("c.avi"), pause=0.03)
+        with pytest.raises(StoreError, match="died") as caught:  # held on to, as a notebook does
+            update(store, table, num_workers=2)
+    assert [process for process in multiprocessing.active_children() if process not in others] == []
+    update(store, table, num_workers=2)
+    assert "c.avi" in str(caught.value)
+    assert_right(store, table)
+
+
+def test_an_interrupted_build_can_be_started_again_at_once(open_store, table, monkeypatch):
+    """Interrupted as by `kill -INT`, which reaches the main process only."""
+    store, main_process = open_store(), os.getpid()
+
+    def before(path: Path) -> None:
+        if path.name == "b.mkv":
+            time.sleep(0.05)
+            os.kill(main_process, signal.SIGINT)  # while it waits for us
+
+    with monkeypatch.context() as patch:
+        decode_with(patch, before, pause=0.04)
+        with pytest.raises(KeyboardInterrupt) as caught:  # held on to, as a notebook does
+            update(store, table, num_workers=2)
+    with monkeypatch.context() as patch:
+        decode_with(patch, pause=0.04)
+        update(store, table.iloc[::-1], num_workers=2)  # the same file gets other videos now
+    assert_right(store, table)
+    del caught
+
+
+def test_processes_that_want_the_same_store_build_it_once(open_store, table, tmp_path, monkeypatch):
+    decode_with(monkeypatch, pause=0.01)
+
+    def build(number: int) -> None:
+        with (tmp_path / f"printed{number}").open("w") as file, contextlib.redirect_stdout(file):
+            store = open_store()
+            update(store, table, num_workers=2)
+            assert_right(store, table)
+            file.write("done")
+
+    builds = [in_a_fork(lambda number=number: build(number)) for number in range(3)]
+    for process in builds:
+        process.join(60)
+    assert [process.exitcode for process in builds] == [0, 0, 0]
+    printed = [(tmp_path / f"printed{number}").read_text() for number in range(3)]
+    assert all(text.endswith("done") for text in printed)
+    assert sum("Decoding 6 videos once" in text for text in printed) == 1
+    assert sum(f"Another process is filling frame store {open_store()}: waiting" in text for text in printed) == 2
+    store = open_store()
+    update(store, table)
+    assert len(index_lines(store)) == 6 and store.used_bytes()[1] == 0
+    assert_right(store, table)
+
+
+def test_stored_frames_survive_pickling(open_store, table):
+    store = open_store()
+    update(store, table, num_workers=2)
+    stored = store.frames_of(table)
+    expected = [stored.read(row, [0]) for row in range(6)]
+    content = pickle.dumps(stored)
+    assert len(content) < 20_000  # no frames
+    copy = pickle.loads(content)
+    assert isinstance(copy, StoredFrames) and copy.frames.tolist() == stored.frames.tolist()
+    assert all(torch.equal(copy.read(row, [0]), expected[row]) for row in range(6))
+
+
+@pytest.mark.parametrize(("num_workers", "context"), [(2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_loader_processes_read_the_same_frames(open_store, table, num_workers, context, form):
+    store, preprocess = open_store(StoreSettings(32, 10, form)), Preprocess(4, (30, 30), *IMAGENET)
+    update(store, table)
+    clips = EvalClips(store.frames_of(table), preprocess, views=2)
+    expected = [clips[row][0] for row in range(6)]  # the files are mapped here already
+    for found, rows in DataLoader(clips, 1, num_workers=num_workers, multiprocessing_context=context):
+        assert torch.equal(found[0], expected[rows.item()])
+
+
+# Memory
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process's memory that are no file's."""
+    return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def mapped_memory(file: Path) -> int:
+    """Bytes of a mapped file that this process has touched, or its neighbours that the kernel maps along."""
+    areas = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    sizes = [re.search(r"^Rss:\s+(\d+) kB", area, flags=re.MULTILINE)[1] for area in areas if str(file) in area]
+    return sum(map(int, sizes)) * 1024
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="no /proc on this system")
+
+
+@needs_proc
+def test_reading_frames_touches_no_others(heavy, tmp_path):
+    store, rows = FrameStore(heavy, tmp_path, StoreSettings(0, 0)), load_manifest(heavy)
+    update(store, rows)
+    stored, frame = store.frames_of(rows), 200 * 260 * 3
+    (file,) = shards(store)
+    assert file.stat().st_size == 250 * frame
+    stored.read(4, [7])
+    assert 0.9 * frame < mapped_memory(file) < 8 * frame  # of 25 in the video
+    stored.read(8, [0, 24])
+    assert 2.7 * frame < mapped_memory(file) < 24 * frame
+
+
+@needs_proc
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, monkeypatch, form):
+    """2000 frames of 49 kB: 98 MB, if they were kept."""
+    draw(tmp_path / "set" / "videos" / "long.avi", 2000, (128, 128))
+    rows, store = (
+        table_of(tmp_path / "set", ["long.avi"]),
+        FrameStore(tmp_path / "set", tmp_path, StoreSettings(0, 0, form)),
+    )
+    decode, used = store_writer.decode_video, []
+
+    def decode_video(path, save, **how):
+        def save_and_measure(frame: np.ndarray) -> None:
+            save(frame)
+            used.append(anonymous_memory())
+
+        return decode(path, save_and_measure, **how)
+
+    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    update(store, rows)
+    assert len(used) == store.frames_of(rows).frames[0] == 2000
+    assert max(used) - used[50] < 8e6
+
+
+# The command
+
+
+def test_the_command_fills_a_store_that_training_uses(heavy, tmp_path, capsys):
+    arguments = ["data", "store", str(heavy), "--store_dir", str(tmp_path), "--frame_size", "28", "32", "--fps", "5"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    store = FrameStore.of(TrainConfig(data_dir=heavy, store_dir=tmp_path, frame_size=(28, 32), fps=5))
+    assert f"Decoding 10 videos once into frame store {store}" in printed
+    assert f"Frame store {store}: 10 videos, 90 frames, 0.00 GB" in printed
+    before = snapshot(store.folder)
+    rows = load_manifest(heavy)
+    update(store, rows)
+    assert_right(store, rows)
+    assert main(arguments) == 0 and "Decoding" not in capsys.readouterr().out
+    assert snapshot(store.folder) == before
+
+
+def test_the_command_lists_what_cannot_be_used_and_what_has_changed(numbered_dataset, tmp_path, capsys):
+    root = Path(shutil.copytree(numbered_dataset, tmp_path / "set"))
+    arguments = ["data", "store", str(root), "--store_dir", str(tmp_path / "store"), "--short_side", "32"]
+    assert main(arguments) == 0
+    (root / "videos" / "alpha" / "alpha_0.mkv").unlink()
+    draw(root / "videos" / "beta" / "beta_3.mkv", 5, (64, 64))
+    capsys.readouterr()
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "29 videos" in printed and "alpha_0.mkv: no such file" in printed
+    assert "GB belong to videos that have changed since" in printed

@@ -1,0 +1,321 @@
+"""A frozen backbone's features are computed once, stored, and give the very training that the clips would give."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from varec_lib.config import TrainConfig
+from varec_lib.models.registry import build_model, register_model
+from varec_lib.training.experiment import Experiment
+from varec_lib.training.feed import ClipFeed, FeatureFeed
+from varec_lib.training.loop import train
+from varec_lib.training.state import LAST
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
+@register_model("two_parts")
+class TwoParts(nn.Module):
+    """Backbone with batch norm and a head with dropout; counts the clips that go through the backbone."""
+
+    clips_seen = 0
+
+    def __init__(self, num_classes: int, num_frames: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()
+        )
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(64 * num_frames, num_classes))
+
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        TwoParts.clips_seen += len(clips)
+        return self.backbone(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(features.flatten(1))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(clips))
+
+
+@pytest.fixture
+def frozen_config(tiny_config, tmp_path):
+    """`make(**others)`: a frozen backbone without augmentation, in a frame store of the test's own."""
+    defaults = {
+        "model": "two_parts", "freeze_backbone": True, "augment": False, "epochs": 3, "store_dir": tmp_path / "store",
+    }  # fmt: skip
+    return lambda **others: tiny_config(**defaults | others)
+
+
+def files(config: TrainConfig) -> list[Path]:
+    """The stored features, sorted: train and val under the names that their contents give them."""
+    return sorted(config.store_dir.glob("*/features/*.bin"))
+
+
+def run(config: TrainConfig) -> tuple[Experiment, int]:
+    """The experiment, and how many clips its training and validation put through the backbone (not its test)."""
+    before, during = TwoParts.clips_seen, 0
+
+    def count(trainer):
+        nonlocal during
+        during = TwoParts.clips_seen - before
+        return original(trainer)
+
+    from varec_lib.training.loop import Trainer
+
+    original = Trainer.test
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "test", count)
+        return train(config, progress=False), during
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param({}, id="not-augmented"),
+        pytest.param({"augment": True, "fixed_views": 2}, id="two-augmented-views"),
+        pytest.param({"fixed_views": 4, "epochs": 5}, id="four-jittered-views"),
+        pytest.param({"ema": 0.9, "accumulate": 2, "label_smoothing": 0.1, "balanced": True}, id="options"),
+        pytest.param({"num_workers": 2, "sampling": "dense", "stride": 1}, id="workers-dense"),
+        pytest.param({"store": "jpeg"}, id="jpeg"),
+    ],
+)
+def test_same_history_and_weights_as_without_stored_features(
+    frozen_config, history_of, weights_of, monkeypatch, others
+):
+    quick, seen = run(frozen_config(**others))
+    views = quick.config.fixed_views or 1
+    assert seen == 18 * views + 6
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureFeed, "fits", staticmethod(lambda *_: False))
+        slow, seen = run(frozen_config(**others))
+    assert seen == quick.config.epochs * (18 + 6)
+    for name, column in history_of(slow).items():
+        assert history_of(quick)[name].tolist() == pytest.approx(column.tolist(), rel=1e-5, abs=1e-6), name
+    for name, tensor in weights_of(slow).items():
+        torch.testing.assert_close(weights_of(quick)[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+    assert quick.results["test"] == slow.results["test"]
+
+
+def test_the_decoding_loop_agrees_too(frozen_config, history_of, weights_of):
+    """`store="off"` is the plain way: every clip from its file, through the whole network, in every epoch."""
+    quick, _ = run(frozen_config())
+    slow, seen = run(frozen_config(store="off"))
+    assert seen == 3 * (18 + 6)
+    for name, column in history_of(slow).items():
+        assert history_of(quick)[name].tolist() == pytest.approx(column.tolist(), rel=1e-5, abs=1e-6), name
+    for name, tensor in weights_of(slow).items():
+        torch.testing.assert_close(weights_of(quick)[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_second_run_computes_nothing(frozen_config, assert_same_run):
+    first, seen = run(frozen_config())
+    assert seen == 18 + 6
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(first.config)}
+    assert [file.name.split("-")[0] for file in before] == ["train", "val"]
+    second, seen = run(frozen_config())
+    assert seen == 0
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(second.config)} == before
+    assert_same_run(first, second)
+    longer, seen = run(frozen_config(epochs=5, lr=0.1, batch_size=9, ema=0.5, accumulate=2, seed=0))
+    assert (seen, files(longer.config)) == (0, list(before))
+    assert not list(longer.config.store_dir.glob("*/features/*.partial"))
+
+
+def test_validation_features_serve_every_draw_of_training_clips(frozen_config):
+    run(frozen_config(weights=None))
+    _, seen = run(frozen_config(fixed_views=2))
+    assert seen == 2 * 18
+    assert [file.name.split("-")[0] for file in files(frozen_config())] == ["train", "train", "val"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.97, 1.0])
+def test_an_interrupted_computation_goes_on(frozen_config, share):
+    """Also where it was cut off in the middle of a clip's features."""
+    config = frozen_config()
+    whole, _ = run(config)
+    kept = {}
+    for file in files(config):
+        kept[file] = content = file.read_bytes()
+        file.with_suffix(".partial").write_bytes(content[: int(share * len(content))])
+        file.unlink()
+    again, seen = run(config)
+    row_bytes = 4 * 4 * 64
+    done = [int(share * len(content)) // row_bytes for content in kept.values()]
+    assert seen == 18 + 6 - sum(done)
+    for file, content in kept.items():
+        found, expected = (np.frombuffer(data, np.float32) for data in (file.read_bytes(), content))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert not file.with_suffix(".partial").exists()
+    assert again.history["train_loss"].tolist() == pytest.approx(whole.history["train_loss"].tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("about", [None, "", "{"])
+def test_killed_before_the_first_features(frozen_config, about):
+    """What describes the features may be missing or half written."""
+    config = frozen_config()
+    run(config)
+    for file in files(config):
+        file.rename(file.with_suffix(".partial"))
+        if about is None:
+            file.with_suffix(".json").unlink()
+        else:
+            file.with_suffix(".json").write_text(about)
+    _, seen = run(config)
+    assert seen == 18 + 6
+
+
+def test_killed_run_on_features_resumes_bit_by_bit(frozen_config, assert_same_run, monkeypatch):
+    from varec_lib.training.loop import Trainer
+
+    class Crash(BaseException):
+        pass
+
+    def crash(trainer, group, total):
+        if (trainer.epoch, trainer.feed.batches.start) == (2, 3):
+            raise Crash
+        return original(trainer, group, total)
+
+    whole, _ = run(frozen_config(save_minutes=0))
+    original = Trainer._step
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_step", crash)
+        with pytest.raises(Crash):
+            train(frozen_config(save_minutes=0, experiment_name="broken"), progress=False)
+    (folder,) = whole.folder.parent.glob("broken*")
+    again, seen = run(Experiment(folder).config.replaced(resume=folder))
+    assert seen == 0
+    assert_same_run(whole, again)
+
+
+@pytest.fixture
+def dataset(numbered_dataset, tmp_path) -> Path:
+    return Path(shutil.copytree(numbered_dataset, tmp_path / "dataset"))
+
+
+def saved_backbone(file: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    torch.save(build_model("two_parts", 3, num_frames=4).backbone.state_dict(), file)
+    return file
+
+
+def test_other_weights_give_other_features(frozen_config, tmp_path):
+    file = saved_backbone(tmp_path / "weights.pt", seed=1)
+    first, _ = run(frozen_config(weights=file))
+    before = files(first.config)
+    saved_backbone(file, seed=2)  # the same name
+    second, seen = run(frozen_config(weights=file))
+    assert seen == 18 + 6
+    assert len(files(second.config)) == 2 * len(before)
+    saved_backbone(file, seed=1)
+    third, seen = run(frozen_config(weights=file))
+    assert seen == 0
+    assert third.history["train_loss"].tolist() == first.history["train_loss"].tolist()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"num_frames": 6},
+        {"frame_size": (32, 40), "short_side": 37},
+        {"sampling": "dense"},
+        {"seed": 1},
+        {"fixed_views": 2},
+        {"augment": True, "fixed_views": 1},
+        {"precision": "bf16"},
+    ],
+)
+def test_other_clips_give_other_features(frozen_config, tmp_path, others):
+    weights = saved_backbone(tmp_path / "weights.pt", seed=1)
+    run(frozen_config(weights=weights))
+    before = files(frozen_config())
+    _, seen = run(frozen_config(weights=weights, **others))
+    assert seen >= 18
+    assert len(files(frozen_config())) > len(before)
+
+
+def test_a_mirrored_view_is_another_one(frozen_config):
+    both = {"augment": True, "fixed_views": 1}
+    run(frozen_config(**both))
+    _, seen = run(frozen_config(**both, flip=False))
+    assert seen == 18
+
+
+def test_other_labels_give_other_features(frozen_config, dataset):
+    run(frozen_config(data_dir=dataset))
+    rows = pd.read_csv(dataset / "train.csv")
+    rows.assign(label=["gamma", *rows["label"][1:]]).to_csv(dataset / "train.csv", index=False)
+    _, seen = run(frozen_config(data_dir=dataset))
+    assert seen == 18
+
+
+def test_a_video_more_or_less_gives_other_features(frozen_config, dataset):
+    run(frozen_config(data_dir=dataset))
+    rows = pd.read_csv(dataset / "val.csv")
+    rows.iloc[1:].to_csv(dataset / "val.csv", index=False)
+    _, seen = run(frozen_config(data_dir=dataset))
+    assert seen == 5
+
+
+def test_a_changed_video_of_the_same_length_gives_other_features(frozen_config, dataset, write_video):
+    """As after the frames of a video were corrected: name, label and length are what they were."""
+    first, _ = run(frozen_config(data_dir=dataset))
+    file = dataset / "videos" / "alpha" / "alpha_0.mkv"
+    write_video(file, range(100, 112))  # was 0 to 11
+    second, seen = run(frozen_config(data_dir=dataset))
+    assert seen == 18
+    assert first.history["train_loss"].tolist() != second.history["train_loss"].tolist()
+
+
+@register_model("no_parts")
+def no_parts(num_classes: int, num_frames: int) -> nn.Module:
+    """A backbone that can be frozen, but no way to stop behind it."""
+    return build_model("tiny", num_classes, num_frames=num_frames)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"model": "no_parts"},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
+        {"augment": True},
+        {"freeze_backbone": False},
+        {"store": "off"},
+    ],
+)
+def test_where_it_does_not_fit_clips_are_used(frozen_config, others):
+    config = frozen_config(**others, epochs=1)
+    train(config, progress=False)
+    assert files(config) == []
+
+
+@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "r3d18"])
+def test_the_models_of_the_course_can_be_stopped_behind_their_backbones(name, frozen_config):
+    model = build_model(name, 3, backbone="mobilenet_v3_small", frame_size=(32, 32), num_frames=4)
+    assert FeatureFeed.fits(frozen_config(), model)
+    assert not FeatureFeed.fits(frozen_config(augment=True), model)
+    assert FeatureFeed.fits(frozen_config(augment=True, fixed_views=3), model)
+
+
+def test_the_best_checkpoint_holds_backbone_and_head(frozen_config, weights_of):
+    found = weights_of(run(frozen_config())[0])
+    assert found.keys() == build_model("two_parts", 3, num_frames=4).state_dict().keys()
+
+
+def test_only_the_features_of_one_run_lie_in_the_state(frozen_config):
+    """A resumed run needs the backbone too: the state is complete by itself."""
+    experiment, _ = run(frozen_config(epochs=1))
+    saved = torch.load(experiment.folder / LAST, weights_only=True)
+    assert "backbone.0.weight" in saved["model"]
+    decayed = saved["optimizer"]["param_groups"]
+    assert sum(len(group["params"]) for group in decayed) == 2  # the head's weight and bias
+
+
+def test_clip_feed_is_what_features_replace():
+    assert issubclass(FeatureFeed, ClipFeed)

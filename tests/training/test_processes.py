@@ -1,0 +1,160 @@
+"""Real `torchrun` and `accelerate launch`: two processes do what one does with batches twice as large."""
+
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.training.experiment import Experiment
+from varec_lib.training.loop import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def torchrun(train_command):
+    """`make(*options, **settings)`: the words that start two training processes."""
+
+    def make(*options: str, **settings: object) -> list[object]:
+        where = () if "--standalone" in options else ("--master-port", free_port())
+        words = train_command(**settings)
+        return [BIN / "torchrun", "--nproc_per_node", "2", *where, *options, "--no-python", *words]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def odd_dataset(numbered_dataset, tmp_path_factory) -> Path:
+    """17 training, 5 validation and 5 test videos: no split can be halved."""
+    data = Path(shutil.copytree(numbered_dataset, tmp_path_factory.mktemp("odd") / "odd"))
+    for split in ("train", "val", "test"):
+        pd.read_csv(data / f"{split}.csv").iloc[1:].to_csv(data / f"{split}.csv", index=False)
+    return data
+
+
+def alone(config, folder: Path) -> Experiment:
+    """The same training in this process."""
+    return train(config.replaced(experiments_dir=folder / "alone"), progress=False)
+
+
+def assert_same_training(two: Experiment, one: Experiment, history_of, weights_of) -> None:
+    for name, column in history_of(one).items():
+        assert history_of(two)[name].tolist() == pytest.approx(column.tolist(), abs=1e-5), name
+    for name, tensor in weights_of(one).items():
+        torch.testing.assert_close(weights_of(two)[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_two_processes_do_what_one_does_with_a_batch_twice_as_large(
+    start, torchrun, the_experiment, tiny_config, plugin, odd_dataset, history_of, weights_of, tmp_path
+):
+    plain = {"model": "slow_plain", "data_dir": odd_dataset, "augment": False, "epochs": 3, "ema": 0.5, "views": 2}
+    process = start(*torchrun(**plain, batch_size=3, accumulate=2))
+    assert process.status() == 0, process.shown
+    two = the_experiment()
+    one = alone(tiny_config(**plain, plugin=plugin, batch_size=6, accumulate=2), tmp_path)
+    assert_same_training(two, one, history_of, weights_of)
+    assert (two.results["processes"], one.results["processes"]) == (2, 1)
+    assert two.results["test"]["num_videos"] == 5
+    assert two.results["test"]["confusion"] == one.results["test"]["confusion"]
+    assert two.results["test"]["top1_ci95"] == one.results["test"]["top1_ci95"]
+    assert len(list((two.folder / "tensorboard").iterdir())) == 1
+    lines = process.shown.replace("\r", "\n").splitlines()
+    for text, times in (
+        ("17 train, 5 val, 5 test videos", 1),
+        ("epoch   ", 3),
+        ("test top-1", 1),
+        ("slow_plain: 0.0 M", 1),
+    ):
+        assert sum(line.strip().startswith(text) for line in lines) == times, process.shown
+    assert len(process.steps(rank=0)) == len(process.steps(rank=1)) == 3 * 3
+
+
+def test_options_with_random_draws_work_in_two_processes(start, torchrun, the_experiment, numbered_dataset, history_of):
+    """Batch norm, dropout, mixing, a saved state in every step; what was validated is what was saved."""
+    process = start(*torchrun("--standalone", mixup=0.4, balanced=True, clip_grad=1.0, save_minutes=0, num_workers=1))
+    assert process.status() == 0, process.shown
+    experiment = the_experiment()
+    history = history_of(experiment)
+    assert history.notna().all(axis=None)
+    best = history[history["epoch"] == experiment.results["best_epoch"]].iloc[0]
+    again = evaluate_checkpoint(
+        experiment.folder, numbered_dataset, split="val", precision="fp32", num_workers=0, progress=False
+    )
+    assert again.top_k(1) == pytest.approx(best["val_top1"])
+    assert again.loss() == pytest.approx(best["val_loss"], rel=1e-4)
+
+
+def test_frozen_features_in_two_processes(
+    start, torchrun, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path
+):
+    """Computed once, by one process; both train on the same ones, also where the backbone starts from random weights."""
+    frozen = {"model": "slow_plain", "freeze_backbone": True, "augment": False, "epochs": 3}
+    process = start(*torchrun(**frozen, batch_size=3, store_dir=tmp_path / "store"))
+    assert process.status() == 0, process.shown
+    names = sorted(file.name.split("-")[0] for file in tmp_path.glob("store/*/features/*.bin"))
+    assert names == ["train", "val"]
+    one = alone(tiny_config(**frozen, plugin=plugin, batch_size=6), tmp_path)
+    assert_same_training(the_experiment(), one, history_of, weights_of)
+
+
+def test_accelerate_launch(start, train_command, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path):
+    plain = {"model": "slow_plain", "augment": False, "epochs": 1}
+    _, *words = train_command(**plain, batch_size=3)
+    process = start(
+        BIN / "accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision",
+        "no", "--dynamo_backend", "no", "--main_process_port", free_port(), "-m", "varec_lib.cli", *words,
+    )  # fmt: skip
+    assert process.status() == 0, process.shown
+    assert the_experiment().results["processes"] == 2
+    one = alone(tiny_config(**plain, plugin=plugin, batch_size=6), tmp_path)
+    assert_same_training(the_experiment(), one, history_of, weights_of)
+
+
+def test_error_of_use_is_printed_once(start, torchrun, settings):
+    process = start(*torchrun(epochs=1, data_dir=settings["experiments_dir"] / "absent"))
+    assert process.status() != 0
+    assert "absent: no such folder" in process.shown
+    assert not settings["experiments_dir"].exists()
+
+
+@pytest.fixture
+def undisturbed(start, torchrun, the_experiment, tmp_path):
+    """`run(**settings)`: two processes without any accident."""
+
+    def run(**settings: object) -> Experiment:
+        folder = tmp_path / "undisturbed"
+        process = start(*torchrun("--standalone", **settings, experiments_dir=folder))
+        assert process.status() == 0, process.shown
+        (experiment,) = folder.iterdir()
+        return Experiment(experiment)
+
+    return run
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(
+    start, torchrun, the_experiment, undisturbed, assert_same_run, rank
+):
+    """torchrun starts both processes anew; they find the state of the broken run by themselves."""
+    settings = {"model": "slow_dropout", "epochs": 2, "save_minutes": 0, "batch_size": 3}
+    process = start(*torchrun("--standalone", "--max-restarts", "1", **settings))
+    process.wait_for_step(5, rank=rank)
+    (worker,) = [child for child in process.children() if child.pid == process.steps(rank)[-1]]
+    worker.send_signal(signal.SIGKILL)
+    assert process.status() == 0, process.shown
+    assert "Continuing in epoch 2 after" in process.shown
+    assert len(set(process.steps(rank=0))) == len(set(process.steps(rank=1))) == 2
+    assert_same_run(undisturbed(**settings), the_experiment())

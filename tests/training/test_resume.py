@@ -1,0 +1,436 @@
+"""A run that was killed goes on to the very result of one that was not. Real kills are in test_killed.py."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from varec_lib.config import TrainConfig
+from varec_lib.errors import ResumeError
+from varec_lib.models.registry import build_model, register_model
+from varec_lib.training import state
+from varec_lib.training.experiment import Experiment
+from varec_lib.training.loop import train
+from varec_lib.training.state import LAST
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing in the library catches it."""
+
+
+class CrashingMixin:
+    """Raises `Crash` instead of making the training step number `crash_at`, counted over all runs since `arm`."""
+
+    crash_at = steps = 0
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            CrashingMixin.steps += 1
+            if CrashingMixin.steps == CrashingMixin.crash_at:
+                raise Crash
+        return super().forward(clips)
+
+
+@register_model("crashing")
+def crashing(num_classes: int, num_frames: int) -> torch.nn.Module:
+    model = build_model("tiny", num_classes, num_frames=num_frames)
+    model.__class__ = type("Crashing", (CrashingMixin, type(model)), {})
+    return model
+
+
+@register_model("crashing_constant")
+def crashing_constant(num_classes: int) -> torch.nn.Module:
+    model = build_model("constant", num_classes)
+    model.__class__ = type("Crashing", (CrashingMixin, type(model)), {})
+    return model
+
+
+def train_until(step: int, config: TrainConfig) -> Experiment:
+    """A run that ends in the middle of its training step number `step`."""
+    CrashingMixin.crash_at, CrashingMixin.steps = step, 0
+    before = set(config.experiments_dir.glob("*"))
+    with pytest.raises(Crash):
+        train(config, progress=False)
+    CrashingMixin.crash_at = 0
+    if config.resume:
+        return Experiment(config.resume)
+    (folder,) = set(config.experiments_dir.glob("*")) - before
+    return Experiment(folder)
+
+
+def resumed(experiment: Experiment, **changed: object) -> TrainConfig:
+    """The configuration of an experiment, to go on with it."""
+    return experiment.config.replaced(resume=experiment.folder, **changed)
+
+
+@pytest.fixture
+def crashing_config(tiny_config):
+    """As `tiny_config`, but for a model that can crash, and with its state saved after every step."""
+    return lambda **others: tiny_config(**{"model": "crashing", "save_minutes": 0, "epochs": 3} | others)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"ema": 0.9, "accumulate": 2, "scheduler": "cosine"}, id="ema-accumulate-cosine"),
+        pytest.param({"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1}, id="mixed"),
+        pytest.param({"balanced": True, "clip_grad": 0.5, "seed": 3}, id="balanced-clipped"),
+        pytest.param({"num_workers": 2, "fixed_views": 2}, id="workers"),
+        pytest.param({"freeze_backbone": True, "accumulate": 3, "ema": 0.5}, id="frozen"),
+        pytest.param({"store": "off", "scheduler": "cosine", "warmup_epochs": 1.5}, id="store-off"),
+    ],
+)
+def test_crashed_twice_and_resumed_twice_is_the_same_run(crashing_config, assert_same_run, others):
+    whole = train(crashing_config(**others), progress=False)
+    broken = train_until(4, crashing_config(**others))
+    assert not (broken.folder / "results.json").exists()
+    train_until(6, resumed(broken))
+    assert_same_run(whole, train(resumed(broken), progress=False))
+
+
+@pytest.mark.parametrize("step", range(2, 11))
+def test_crash_in_any_step(crashing_config, assert_same_run, step):
+    whole = train(crashing_config(epochs=2), progress=False)
+    broken = train_until(step, crashing_config(epochs=2))
+    assert_same_run(whole, train(resumed(broken), progress=False))
+
+
+@pytest.mark.parametrize("step", [6, 8, 11])
+def test_with_the_usual_saving_it_goes_on_from_the_last_whole_epoch(crashing_config, assert_same_run, capsys, step):
+    whole = train(crashing_config(save_minutes=5), progress=False)
+    broken = train_until(step, crashing_config(save_minutes=5))
+    capsys.readouterr()
+    again = train(resumed(broken), progress=False)
+    assert f"Continuing in epoch {(step - 1) // 5 + 1} after 0 batches." in capsys.readouterr().out
+    assert_same_run(whole, again)
+
+
+def test_resumed_between_the_last_step_of_an_epoch_and_its_validation(crashing_config, assert_same_run, monkeypatch):
+    whole = train(crashing_config(), progress=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("varec_lib.training.feed.ClipFeed.validate", lambda *_: (_ for _ in ()).throw(Crash))
+        with pytest.raises(Crash):
+            train(crashing_config(experiment_name="broken"), progress=False)
+    (folder,) = whole.folder.parent.glob("broken*")
+    again = train(resumed(Experiment(folder)), progress=False)
+    assert again.folder == folder
+    assert_same_run(whole, again)
+
+
+def test_crash_after_the_checkpoint_but_before_the_state_of_an_epoch(crashing_config, assert_same_run, monkeypatch):
+    whole = train(crashing_config(save_minutes=5), progress=False)
+    calls = []
+
+    def crash_at_the_second(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise Crash
+        return real(*arguments)
+
+    real = state.save_state
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "save_state", crash_at_the_second)
+        with pytest.raises(Crash):
+            train(crashing_config(save_minutes=5, experiment_name="broken"), progress=False)
+    (folder,) = whole.folder.parent.glob("broken*")
+    assert len(Experiment(folder).history) == 2  # ahead of the state, which is of the first epoch
+    assert_same_run(whole, train(resumed(Experiment(folder)), progress=False))
+
+
+def test_plateau_and_patience_go_on_counting(crashing_config, assert_same_run):
+    others = {"model": "crashing_constant", "epochs": 12, "patience": 7}
+    whole = train(crashing_config(**others), progress=False)
+    assert whole.history["lr"].iloc[-1] == pytest.approx(0.001)  # the plateau was met
+    assert whole.results["stopped"] == "no better validation result for 7 epochs"
+    for step in (12, 38):  # in epochs 3 and 8
+        broken = train_until(step, crashing_config(**others))
+        again = train(resumed(broken), progress=False)
+        assert again.results["epochs_run"] == whole.results["epochs_run"] == 8
+        assert again.results["stopped"] == whole.results["stopped"]
+        assert_same_run(whole, again)
+
+
+def test_interrupt_between_two_steps_saves_there(crashing_config, assert_same_run, monkeypatch, capsys):
+    """Ctrl-C also where no state would have been due."""
+    from varec_lib.training import loop
+
+    whole = train(crashing_config(save_minutes=5), progress=False)
+    original = loop.Trainer._step
+
+    def interrupt_third(self, group, total):
+        if self.epoch == 1 and self.feed.batches.start == 2:
+            os.kill(os.getpid(), 2)
+        return original(self, group, total)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Trainer, "_step", interrupt_third)
+        broken = train(crashing_config(save_minutes=5), progress=False)
+    assert broken.results["stopped"] == "interrupted"
+    assert f"no epoch done. Go on with: varec train --resume {broken.folder}" in capsys.readouterr().out
+    assert torch.load(broken.folder / LAST, weights_only=True)["batches_done"] == 3
+    assert_same_run(whole, train(resumed(broken), progress=False))
+    assert broken.results["stopped"] == "all epochs done"
+
+
+def test_killed_before_any_state_has_nothing_to_resume(crashing_config):
+    broken = train_until(3, crashing_config(save_minutes=5))
+    with pytest.raises(ResumeError, match=r"has no checkpoints/last/state\.pt.*Start it again"):
+        train(resumed(broken), progress=False)
+
+
+def test_folder_that_is_no_experiment(tiny_config, tmp_path):
+    with pytest.raises(ResumeError, match="not an experiment folder"):
+        train(tiny_config(resume=tmp_path), progress=False)
+
+
+def test_what_a_killed_save_leaves_behind_is_no_obstacle(crashing_config, assert_same_run):
+    whole = train(crashing_config(), progress=False)
+    broken = train_until(8, crashing_config())
+    for name in (LAST, "checkpoints/best_model.safetensors", "history.csv", "results.json"):
+        partial = broken.folder / f"{name}.partial"
+        partial.write_bytes(b"half of it")
+    again = train(resumed(broken), progress=False)
+    assert_same_run(whole, again)
+    assert not list(again.folder.rglob("state.pt.partial"))
+
+
+def test_state_is_replaced_in_one_step(tmp_path, monkeypatch):
+    state.save_state(tmp_path, {"number": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(Crash))
+        with pytest.raises(Crash):
+            state.save_state(tmp_path, {"number": 2})
+    assert torch.load(tmp_path / LAST, weights_only=True)["number"] == 1
+    state.save_state(tmp_path, {"number": 3})
+    assert torch.load(tmp_path / LAST, weights_only=True)["number"] == 3
+    assert [file.name for file in (tmp_path / LAST).parent.iterdir()] == ["state.pt"]
+
+
+@pytest.fixture(scope="module")
+def crashed(numbered_dataset, tmp_path_factory) -> Experiment:
+    """A run that crashed in its second epoch. Not to be changed: `broken` is a copy."""
+    return train_until(8, TrainConfig(
+        data_dir=numbered_dataset, store="off", experiments_dir=tmp_path_factory.mktemp("crashed"), model="crashing",
+        epochs=3, batch_size=4, num_workers=0, num_frames=4, frame_size=(32, 32), precision="fp32", lr=0.01,
+        save_minutes=0,
+    ))  # fmt: skip
+
+
+@pytest.fixture
+def broken(crashed, tmp_path) -> Experiment:
+    """A run that crashed in its second epoch."""
+    return Experiment(Path(shutil.copytree(crashed.folder, tmp_path / "experiments" / crashed.folder.name)))
+
+
+@pytest.fixture
+def dataset(numbered_dataset, tmp_path) -> Path:
+    """A copy of the dataset that a test may change."""
+    return Path(shutil.copytree(numbered_dataset, tmp_path / "dataset"))
+
+
+def kept(experiment: Experiment) -> dict[str, bytes]:
+    """What must never be lost."""
+    names = (LAST, "checkpoints/best_model.safetensors", "config.json", "history.csv")
+    return {str(name): (experiment.folder / name).read_bytes() for name in names}
+
+
+def assert_refused(experiment: Experiment, message: str, **changed: object) -> None:
+    """A resumption fails with this message, writes nothing, and starts no other experiment."""
+    before = kept(experiment)
+    with pytest.raises(ResumeError, match=message):
+        train(resumed(experiment, **changed), progress=False)
+    assert kept(experiment) == before
+    assert list(experiment.folder.parent.iterdir()) == [experiment.folder]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "tiny"}, "model was crashing and is now tiny"),
+        ({"batch_size": 8}, "batch_size was 4 and is now 8"),
+        ({"accumulate": 2}, "accumulate was 1 and is now 2"),
+        ({"scheduler": "cosine"}, "scheduler was plateau and is now cosine"),
+        ({"ema": 0.9}, "ema was 0.0 and is now 0.9"),
+        ({"seed": 1, "num_frames": 8}, "num_frames was 4 and is now 8, seed was 0 and is now 1"),
+        ({"frame_size": (32, 48)}, r"frame_size was \(32, 32\) and is now \(32, 48\)"),
+        ({"freeze_backbone": True}, "freeze_backbone was False and is now True"),
+        ({"augment": False, "fps": 5.0}, "fps was 15.0 and is now 5.0, augment was True and is now False"),
+    ],
+)
+def test_other_settings_are_refused_by_name(broken, changed, message):
+    assert_refused(broken, f"cannot be continued with other settings: {message}", **changed)
+
+
+def test_every_setting_is_either_fixed_or_changeable():
+    """A new flag must be thought of here: fixed is the safe side."""
+    assert state.CHANGEABLE < set(TrainConfig.__dataclass_fields__)
+    assert not state.CHANGEABLE & {"model", "batch_size", "seed", "num_frames", "frame_size", "accumulate", "ema"}
+
+
+def change_csv(file: Path, change) -> None:
+    change(pd.read_csv(file)).to_csv(file, index=False)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_missing_row_is_noticed(broken, dataset, split):
+    change_csv(dataset / f"{split}.csv", lambda rows: rows.iloc[1:])
+    assert_refused(broken, "is not the dataset of .*: videos, labels or splits have changed since", data_dir=dataset)
+
+
+def test_other_label_is_noticed(broken, dataset):
+    change_csv(dataset / "train.csv", lambda rows: rows.assign(label=["beta", *rows["label"][1:]]))
+    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+
+
+def test_video_of_another_length_is_noticed(broken, dataset, write_video):
+    write_video(dataset / "videos" / "alpha" / "alpha_0.mkv", 9)
+    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+
+
+def test_video_that_is_gone_is_noticed(broken, dataset):
+    (dataset / "videos" / "alpha" / "alpha_0.mkv").unlink()
+    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+
+
+def test_other_classes_are_listed(broken, dataset):
+    for split in ("train", "val", "test"):
+        change_csv(dataset / f"{split}.csv", lambda rows: rows.replace("gamma", "delta"))
+    assert_refused(broken, "trained on the classes alpha, beta, gamma, but .* has alpha, beta, delta", data_dir=dataset)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda content: content[: len(content) // 2], id="half"),
+        pytest.param(lambda content: content[:-1], id="one-byte-short"),
+        pytest.param(lambda content: b"", id="empty"),
+        pytest.param(lambda content: b"no state at all\n", id="text"),
+        pytest.param(lambda content: bytes(1000) + content[1000:], id="beginning-zero"),
+    ],
+)
+def test_damaged_state(broken, damage):
+    (broken.folder / LAST).write_bytes(damage((broken.folder / LAST).read_bytes()))
+    assert_refused(broken, r"state\.pt: damaged \(.*the best checkpoint is still there")
+
+
+def test_state_that_would_run_code_is_not_opened(broken, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "exploded",)
+
+    torch.save({"format": state.FORMAT, "bomb": Bomb()}, broken.folder / LAST)
+    assert_refused(broken, r"state\.pt: damaged")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("content", [{"format": 0}, {"epoch": 3}, [1, 2], torch.ones(3)])
+def test_state_of_another_version(broken, content):
+    torch.save(content, broken.folder / LAST)
+    assert_refused(broken, r"state\.pt: written by another version of varec")
+
+
+@pytest.mark.parametrize("text", ["", "{ broken", '{"epochs": 3, "setting_of_the_future": 1}'])
+def test_configuration_that_cannot_be_read(broken, text):
+    config = resumed(broken)
+    (broken.folder / "config.json").write_text(text)
+    with pytest.raises(Exception) as raised:
+        train(config, progress=False)
+    assert type(raised.value).__module__ == "varec_lib.errors"
+    assert "config.json" in str(raised.value)
+
+
+def test_more_epochs_go_on_from_a_finished_run(crashing_config, history_of):
+    short = train(crashing_config(epochs=2), progress=False)
+    before = history_of(short)
+    longer = train(resumed(short, epochs=4), progress=False)
+    assert longer == short
+    assert longer.results["epochs_run"] == len(longer.history) == 4
+    pd.testing.assert_frame_equal(history_of(longer)[:2], before, check_exact=True)
+    assert (longer.config.epochs, longer.config.resume) == (4, None)
+    whole = train(crashing_config(epochs=4), progress=False)
+    pd.testing.assert_frame_equal(history_of(longer), history_of(whole), check_exact=True)
+
+
+def test_other_learning_rate_holds_from_there_on(crashing_config, history_of):
+    broken = train_until(8, crashing_config(warmup_epochs=0))
+    history = train(resumed(broken, lr=0.002), progress=False).history
+    assert history["lr"].tolist() == [0.01, 0.01, 0.002]  # the broken epoch began with the former
+    assert history["train_loss"].notna().all()
+
+
+def test_moved_data_other_workers_and_store(broken, dataset, crashing_config, assert_same_run, tmp_path):
+    """The dataset is the same wherever it lies, and however its frames come in."""
+    (tmp_path / "link").symlink_to(dataset, target_is_directory=True)
+    changed = {"data_dir": tmp_path / "link", "num_workers": 1, "store": "raw", "store_dir": tmp_path / "store"}
+    again = train(resumed(broken, **changed), progress=False)
+    assert (
+        again.config
+        == broken.config
+        == crashing_config().replaced(experiments_dir=again.config.experiments_dir, **changed)
+    )
+    assert_same_run(train(crashing_config(), progress=False), again)
+
+
+def test_finished_run_is_only_tested_again(crashing_config, weights_of, state_of):
+    done = train(crashing_config(patience=1), progress=False)
+    before = kept(done)
+    modified = (done.folder / LAST).stat().st_mtime_ns
+    results = done.results
+    train(resumed(done, views=3), progress=False)
+    assert {k: v for k, v in kept(done).items() if k != "config.json"} == {
+        k: v for k, v in before.items() if k != "config.json"
+    }
+    assert (done.folder / LAST).stat().st_mtime_ns == modified
+    assert (done.results["test"]["views"], done.config.views) == (3, 3)
+    assert {k: v for k, v in done.results.items() if k != "test"} == {k: v for k, v in results.items() if k != "test"}
+
+
+def test_tensorboard_shows_each_epoch_once(crashing_config):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    broken = train_until(13, crashing_config(save_minutes=5, epochs=4))
+    train(resumed(broken), progress=False)
+    events = EventAccumulator(str(broken.folder / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("val_loss")] == [1, 2, 3, 4]
+    history = broken.history
+    assert [event.value for event in events.Scalars("val_loss")] == pytest.approx(history["val_loss"].tolist())
+
+
+def test_restart_by_torchrun_finds_the_unfinished_experiment(crashing_config, assert_same_run, monkeypatch):
+    """Without --resume: torchrun starts the same command anew, and says in the environment that it did."""
+    whole = train(crashing_config(), progress=False)
+    broken = train_until(8, crashing_config())
+    other = train_until(3, crashing_config(seed=1))
+    assert len({whole.folder, broken.folder, other.folder}) == 3
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = train(crashing_config(), progress=False)
+    assert again.folder == broken.folder
+    assert_same_run(whole, again)
+    assert train(crashing_config(epochs=1), progress=False).folder not in (whole.folder, broken.folder, other.folder)
+
+
+def test_restart_passes_over_folders_that_are_no_experiments(crashing_config, monkeypatch):
+    broken = train_until(8, crashing_config())
+    for name, text in {"older": '{"setting_of_the_future": 1}', "damaged": "{"}.items():
+        folder = Path(shutil.copytree(broken.folder, broken.folder.with_name(name)))
+        (folder / "config.json").write_text(text)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert train(crashing_config(), progress=False).folder == broken.folder
+
+
+def test_saved_state_is_plain_data(crashing_config):
+    """Readable by `weights_only`, and the history in it is what history.csv shows."""
+    done = train(crashing_config(epochs=1), progress=False)
+    saved = torch.load(done.folder / LAST, weights_only=True)
+    assert (saved["format"], saved["epoch"], saved["batches_done"]) == (state.FORMAT, 2, 0)
+    assert json.loads(json.dumps(saved["history"])) == saved["history"]
+    assert saved["history"][0]["val_loss"] == pytest.approx(done.history["val_loss"][0])
+    assert re.fullmatch("[0-9a-f]{64}", saved["identity"]["dataset"])
