@@ -132,7 +132,7 @@ def _data_store(command: DataStore) -> int:
     import time
 
     from varec_lib.data.manifest import load_manifest
-    from varec_lib.data.store import FrameStore
+    from varec_lib.data.store import FrameStore, gigabytes
 
     options = {name: getattr(command, name) for name in ("frame_size", "short_side", "fps", "store", "store_dir")}
     store = FrameStore.of(TrainConfig(data_dir=command.data, **options))
@@ -141,11 +141,11 @@ def _data_store(command: DataStore) -> int:
     total, unused = store.used_bytes()
     frames = int(store.frames_of(good).frames.sum())
     print(
-        f"Frame store {store}: {len(good)} videos, {frames} frames, {total / 1e9:.2f} GB, "
+        f"Frame store {store}: {len(good)} videos, {frames} frames, {gigabytes(total)}, "
         f"{time.perf_counter() - start:.1f} s"
     )
     if unused:
-        print(f"{unused / 1e9:.2f} GB belong to videos that have changed since; to free them, delete {store.folder}.")
+        print(f"{gigabytes(unused)} belong to videos that have changed since; to free them, delete {store.folder}.")
     for problem in bad["problem"]:
         print(problem)
     return 1 if len(bad) else 0

@@ -58,10 +58,10 @@ def test_a_manifest_of_300000_videos_is_loaded_and_split_in_seconds(tmp_path, re
     if files:
         (tmp_path / "videos").rmdir()
         (tmp_path / "videos").symlink_to(request.getfixturevalue("folder_of_files"))
-    start = time.perf_counter()
+    start = time.process_time()  # processor time, which other programs do not stretch
     table = load_manifest(tmp_path)
-    seconds = time.perf_counter() - start
-    print(f"{seconds:.2f} s")  # about 1 s on 2 cores; the bound is wide, for a machine that is busy
+    seconds = time.process_time() - start
+    print(f"{seconds:.2f} s")  # about 1 s; the bound is wide, for slow machines
     assert seconds < 10
     counts = table["split"].value_counts()
     assert len(table) == ROWS and counts["test"] == ROWS // 10

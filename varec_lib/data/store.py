@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.decode import cv2
-from varec_lib.data.store_writer import Decoding, StoreSettings, expected_bytes
+from varec_lib.data.store_writer import Decoding, StoreSettings, expected_bytes, writing
 from varec_lib.errors import StoreError
 
 FORMAT = 1
@@ -37,6 +37,7 @@ IDENTITY = ["name", "size", "mtime_ns"]
 PLACE = ["shard", "offset", "bytes", "kept", "stored_height", "stored_width"]
 INFO = ["frames", "fps", "height", "width"]  # as `probe` gives them
 COLUMNS = [*IDENTITY, *PLACE, *INFO, "problem"]
+KINDS = dict.fromkeys(COLUMNS, np.int64) | {"name": str, "fps": np.float64, "problem": str}
 
 
 class FrameStore:
@@ -137,14 +138,18 @@ class FrameStore:
         elif len(whole) < len(text):
             os.truncate(file, len(whole))
         try:
-            index = pd.read_csv(file, dtype={"name": str, "problem": str}, keep_default_na=False)
-            index = index[COLUMNS].astype({"size": np.int64, "mtime_ns": np.int64, "offset": np.int64})
+            index = pd.read_csv(file, dtype=KINDS, keep_default_na=False)[COLUMNS]
         except (ValueError, KeyError) as error:
-            raise StoreError(f"{file}: damaged ({error}). Delete the folder {self.folder}.") from error
+            said = " ".join(str(error).split())
+            raise StoreError(f"{file}: damaged ({said}). Delete the folder {self.folder}.") from error
         index = index.drop_duplicates("name", keep="last").set_index("name", drop=False)
         index.index.name = None
         ends = {shard: _size(self._shard(shard)) for shard in index["shard"].unique()}
         lost = index["offset"] + index["bytes"] > index["shard"].map(ends)
+        if lost.any():  # forgotten for good: others will take the place that their lines name
+            partial = file.with_name("index.csv.partial")
+            _write_lines(partial, [COLUMNS, *index[~lost].to_numpy(object).tolist()], "w")
+            os.replace(partial, file)
         return index[~lost], int(lost.sum())
 
     def _shard(self, number: int) -> Path:
@@ -166,7 +171,7 @@ class FrameStore:
         self._check_space(paths)
         for file in self.folder.glob("frames-*.bin"):  # cut off what a killed process left behind its last video
             inside = self.index[self.index["shard"] == int(file.stem.split("-")[1])]
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), writing(file):
                 os.truncate(file, int((inside["offset"] + inside["bytes"]).max()) if len(inside) else 0)
         workers = min(cpu_count() if num_workers is None else num_workers, len(paths))
         decoding = Decoding(paths, self.folder, self.settings, max(workers, 1))
@@ -174,18 +179,21 @@ class FrameStore:
             decoding, batch_size=None, num_workers=workers, in_order=False, collate_fn=_unchanged,
             generator=torch.Generator(),
         )  # fmt: skip
+        results = iter(loader)
         bar = tqdm(total=len(paths), desc="decoding once", unit="video", leave=False, disable=not progress)
         identities = found[IDENTITY].to_numpy(object)
         try:
             with bar:
-                for row, result in loader:
+                for row, result in results:
                     if isinstance(result, OSError):
-                        raise StoreError(
-                            f"{self.folder}: the frame store could not be written ({result.strerror}). Finished videos "
-                            "are kept. Make room, or choose --store jpeg, --fps, another --store_dir, or --store off."
-                        ) from result
+                        raise result
                     _write_lines(self.folder / "index.csv", [[*identities[row], *result]], "a")
                     bar.update()
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder}: the frame store could not be written ({error.strerror}). Finished videos "
+                "are kept. Make room, or choose --store jpeg, --fps, another --store_dir, or --store off."
+            ) from error
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -194,20 +202,24 @@ class FrameStore:
                 f"A decoding process died while reading one of: {names}. A damaged video or too little memory can be "
                 "the cause. Finished videos are kept; run again, without that video if it happens again."
             ) from error
+        finally:
+            if workers:
+                results._shutdown_workers()  # a traceback that is held would keep them at work
 
     def _check_space(self, paths: np.ndarray) -> None:
         """Says how much disk the rest will take, judging by up to 16 of the videos; refuses if there is less."""
         sizes = [expected_bytes(path, self.settings) for path in paths[:: -(-len(paths) // 16)]]
         known = [size for size in sizes if size is not None]
-        need = int(np.mean(known) * len(paths)) if known else 0
+        sane = np.minimum(known, 10 * np.median(known)) if known else [0]  # headers may lie about the number of frames
+        need = int(np.mean(sane) * len(paths))
         free = shutil.disk_usage(self.folder).free
         if need > free:
             smaller = "" if self.settings.form == "jpeg" else "--store jpeg (about a tenth), "
             raise StoreError(
-                f"The frame store needs about {_gigabytes(need)}, but {self.folder} has {_gigabytes(free)} free. "
+                f"The frame store needs about {gigabytes(need)}, but {self.folder} has {gigabytes(free)} free. "
                 f"Choose {smaller}--fps 15 or less, a smaller --short_side, another --store_dir, or --store off."
             )
-        print(f"Decoding {len(paths)} videos once into frame store {self}: about {_gigabytes(need)}", flush=True)
+        print(f"Decoding {len(paths)} videos once into frame store {self}: about {gigabytes(need)}", flush=True)
 
     def _as_checked(self, table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         known = self.index.reindex(found["name"]).reset_index(drop=True)
@@ -262,7 +274,8 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
+    """A number of bytes as people read it."""
     return f"{count / 1e9:.1f} GB" if count >= 5e7 else f"{count / 1e6:.1f} MB"
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch.utils.data import Dataset, get_worker_info
 
 from varec_lib.data.decode import cv2, decode_video, read_header
-from varec_lib.data.sampling import kept_frames
+from varec_lib.data.sampling import kept_counts
 from varec_lib.errors import VideoError
 
 JPEG_QUALITY = 90
@@ -25,8 +26,13 @@ class StoreSettings:
     form: str = "raw"
 
     def folder_name(self) -> str:
-        rate = f"{self.fps:g}fps" if self.fps else "all"
+        rate = f"{self.fps:.10g}fps" if self.fps else "all"
         return f"{self.short_side}px-{rate}-{self.form}"
+
+
+def writing(file: Path) -> FileLock:
+    """Held while a video is written: a process may outlive the build that started it, and write its last video."""
+    return FileLock(file.with_suffix(".lock"))
 
 
 class Decoding(Dataset):
@@ -45,7 +51,8 @@ class Decoding(Dataset):
         shard = worker.id if worker else 0
         self.current[shard] = row
         try:
-            with (self.folder / f"frames-{shard:02d}.bin").open("ab", buffering=1 << 20) as file:
+            shard_file = self.folder / f"frames-{shard:02d}.bin"
+            with writing(shard_file), shard_file.open("ab", buffering=1 << 20) as file:
                 return row, self._write(Path(os.fsdecode(self.paths[row])), file, shard)
         except OSError as error:
             return row, error
@@ -96,5 +103,5 @@ def expected_bytes(path: str, settings: StoreSettings) -> int | None:
         info, first = read_header(path, short_side=settings.short_side)
     except VideoError:
         return None
-    kept = len(kept_frames(info.frames, info.fps, settings.fps))
+    kept = int(kept_counts(np.array(info.frames), np.array(info.fps), settings.fps))
     return kept * (_as_jpeg(first).nbytes if settings.form == "jpeg" else first.nbytes)

@@ -123,6 +123,7 @@ class Trainer:
                     self.epoch, self.feed.batches.start = self.epoch + 1, 0
                     self.sums.zero_()
                     self.save()
+                    self.show(row)  # what has been printed is safe
             except KeyboardInterrupt:
                 self.stopped = "interrupted"
                 kept = (
@@ -221,7 +222,7 @@ class Trainer:
         }
 
     def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
-        """Writes history and TensorBoard, prints the epoch, and saves the checkpoint if it is the best so far."""
+        """Writes history and TensorBoard, and saves the checkpoint if it is the best so far."""
         self.history.append(row)
         rank = (row["val_top1"], -row["val_loss"])
         better = self.best is None or rank > (self.best["val_top1"], -self.best["val_loss"])
@@ -234,10 +235,14 @@ class Trainer:
                 metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss")}
                 about = Checkpoint(**{**vars(self.feed.about), "metrics": metrics})
                 save_checkpoint(self.experiment.best_checkpoint, self.tested_model, about)
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Prints an epoch in a line; a star marks the best so far."""
+        best = "*" if self.best is row else " "
         print(
             f"epoch {row['epoch']:3d}/{self.config.epochs}"
             f"  train loss {row['train_loss']:.3f} top-1 {row['train_top1']:.3f}"
-            f"  val loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}{'*' if better else ' '}"
+            f"  val loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}{best}"
             f"  lr {row['lr']:.1e}  {row['clips_per_second']:.1f} clips/s, data wait {row['data_wait']:.0%}",
             flush=True,
         )

@@ -67,7 +67,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """
     precision = resolve_precision(config.precision, default_device())
     AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    on_cpu = default_device().type == "cpu"  # else accelerate overlooks the other processes of torchrun
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
     use_tensor_cores(accelerator.device)
     keep_freed_memory()
     return accelerator
