@@ -13,10 +13,13 @@ from varec_lib.errors import ResumeError, VarecError
 
 
 def _train(config: TrainConfig) -> int:
+    from accelerate import PartialState
+
     from varec_lib.training.loop import train
 
     experiment = train(config)
-    print(f"Wrote {experiment.folder}")
+    if PartialState().is_main_process:
+        print(f"Wrote {experiment.folder}")
     return 130 if experiment.results["stopped"] == "interrupted" else 0
 
 

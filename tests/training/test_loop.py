@@ -1,22 +1,28 @@
 """The training loop: what it leaves behind, that it repeats itself, and how it ends early."""
 
 import json
+import os
 import re
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import get_worker_info
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import EpochBatches
 from varec_lib.data.manifest import load_manifest
+from varec_lib.data.store import StoredFrames
 from varec_lib.errors import ConfigError, DataError, TrainingError, WeightsError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.precision import default_device
-from varec_lib.models.registry import register_model
+from varec_lib.models.registry import build_model, register_model
 from varec_lib.training.experiment import Experiment
+from varec_lib.training.feed import ClipFeed
 from varec_lib.training.loop import train
 from varec_lib.training.state import LAST
 
@@ -199,7 +205,8 @@ def test_many_clips_of_a_non_finite_loss_are_counted(tiny_config):
         train(tiny_config(model="poisoned", batch_size=9), progress=False)
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_ctrl_c_keeps_the_best_checkpoint(start, train_command, the_experiment, num_workers):
     process = start(*train_command(num_workers=num_workers, patience=0, epochs=100000))
     process.wait_for(lambda: "\nepoch   1/" in process.shown.replace("\r", "\n"))
@@ -219,6 +226,51 @@ def test_ctrl_c_keeps_the_best_checkpoint(start, train_command, the_experiment, 
     assert load_checkpoint(experiment.folder)[1].metrics["epoch"] == results["best_epoch"]
     state = torch.load(experiment.folder / LAST, weights_only=True)
     assert (state["epoch"], len(state["history"])) == (results["epochs_run"] + 1, results["epochs_run"])
+
+
+@pytest.mark.parametrize(
+    ("split", "others", "advice"),
+    [
+        ("train", {}, "run it again"),
+        ("val", {"save_minutes": 0}, "--resume"),
+        ("test", {}, "--resume"),
+        ("train", {"model": "tiny_in_parts", "freeze_backbone": True, "augment": False}, "run it again"),
+        ("val", {"model": "tiny_in_parts", "freeze_backbone": True, "augment": False}, "run it again"),
+    ],
+    ids=["training", "validation", "test", "features-train", "features-val"],
+)
+def test_data_worker_that_dies_is_reported_wherever_it_dies(tiny_config, monkeypatch, tmp_path, split, others, advice):
+    """As when the kernel runs out of memory. What can be done next depends on whether a state was saved."""
+
+    def frames(feed, name):
+        source = original_frames(feed, name)
+        source.split = name
+        return source
+
+    def read(source, row, indices):
+        if source.split == split and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original_read(source, row, indices)
+
+    original_frames, original_read = ClipFeed.frames, StoredFrames.read
+    monkeypatch.setattr(ClipFeed, "frames", frames)
+    monkeypatch.setattr(StoredFrames, "read", read)
+    config = tiny_config(num_workers=1, store_dir=tmp_path / "store", **others)
+    with pytest.raises(TrainingError, match=f"A data worker died: .*{advice}"):
+        train(config, progress=False)
+    if advice == "--resume":
+        (folder,) = config.experiments_dir.iterdir()
+        monkeypatch.undo()
+        assert train(config.replaced(resume=folder), progress=False).results["test"]
+
+
+@register_model("tiny_in_parts")
+def tiny_in_parts(num_classes: int, num_frames: int) -> nn.Module:
+    """The tiny model, with the two methods that let features be stored."""
+    model = build_model("tiny", num_classes, num_frames=num_frames)
+    model.features = lambda clips: model.backbone(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).flatten(1)
+    model.classify = model.head
+    return model
 
 
 def test_unusable_settings_write_nothing(tiny_config, tmp_path):
@@ -256,6 +308,21 @@ def test_backbone_starts_from_the_weights_file(tiny_config, tmp_path, capsys, we
     trained = weights_of(train(config, progress=False))
     assert torch.equal(trained["backbone.0.weight"], weights["0.weight"])
     assert "start.pt: 2 tensors matched; 4 missing (1.weight, 1.bias, 1.running_mean, ...)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler for torch.compile")
+@pytest.mark.parametrize(
+    "others", [{}, {"freeze_backbone": True, "augment": False, "ema": 0.5}], ids=["clips", "features"]
+)
+def test_compiled_model_trains_alike(tiny_config, plugin, history_of, weights_of, others):
+    settings = {"model": "slow_plain", "plugin": plugin} | others
+    plain, compiled = (train(tiny_config(compile=compile, **settings), progress=False) for compile in (False, True))
+    for name, column in history_of(plain).items():
+        assert history_of(compiled)[name].tolist() == pytest.approx(column.tolist(), rel=1e-3, abs=1e-4), name
+    assert weights_of(compiled).keys() == weights_of(plain).keys()
+    for name, tensor in weights_of(plain).items():
+        torch.testing.assert_close(weights_of(compiled)[name], tensor, rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from varec_lib.training.loop import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
 BIN = Path(sys.executable).parent
+# torchrun 2.14 else hands restarted processes a store that still holds the addresses of the dead ones.
+FRESH_STORE = ["env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"]
 
 
 def free_port() -> int:
@@ -31,7 +33,7 @@ def torchrun(train_command):
     def make(*options: str, **settings: object) -> list[object]:
         where = () if "--standalone" in options else ("--master-port", free_port())
         words = train_command(**settings)
-        return [BIN / "torchrun", "--nproc_per_node", "2", *where, *options, "--no-python", *words]
+        return [*FRESH_STORE, BIN / "torchrun", "--nproc_per_node", "2", *where, *options, "--no-python", *words]
 
     return make
 
@@ -100,7 +102,7 @@ def test_options_with_random_draws_work_in_two_processes(start, torchrun, the_ex
 def test_frozen_features_in_two_processes(
     start, torchrun, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path
 ):
-    """Computed once, by one process; both train on the same ones, also where the backbone starts from random weights."""
+    """Computed once, by one process; both train on the same, also where the backbone starts from random weights."""
     frozen = {"model": "slow_plain", "freeze_backbone": True, "augment": False, "epochs": 3}
     process = start(*torchrun(**frozen, batch_size=3, store_dir=tmp_path / "store"))
     assert process.status() == 0, process.shown
@@ -123,38 +125,24 @@ def test_accelerate_launch(start, train_command, the_experiment, tiny_config, pl
     assert_same_training(the_experiment(), one, history_of, weights_of)
 
 
-def test_error_of_use_is_printed_once(start, torchrun, settings):
+def test_error_of_use_is_named_and_writes_nothing(start, torchrun, settings):
     process = start(*torchrun(epochs=1, data_dir=settings["experiments_dir"] / "absent"))
     assert process.status() != 0
     assert "absent: no such folder" in process.shown
     assert not settings["experiments_dir"].exists()
 
 
-@pytest.fixture
-def undisturbed(start, torchrun, the_experiment, tmp_path):
-    """`run(**settings)`: two processes without any accident."""
-
-    def run(**settings: object) -> Experiment:
-        folder = tmp_path / "undisturbed"
-        process = start(*torchrun("--standalone", **settings, experiments_dir=folder))
-        assert process.status() == 0, process.shown
-        (experiment,) = folder.iterdir()
-        return Experiment(experiment)
-
-    return run
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_worker_is_replaced_and_the_run_goes_on(
-    start, torchrun, the_experiment, undisturbed, assert_same_run, rank
-):
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(start, torchrun, the_experiment, assert_same_run, tmp_path):
     """torchrun starts both processes anew; they find the state of the broken run by themselves."""
     settings = {"model": "slow_dropout", "epochs": 2, "save_minutes": 0, "batch_size": 3}
     process = start(*torchrun("--standalone", "--max-restarts", "1", **settings))
-    process.wait_for_step(5, rank=rank)
-    (worker,) = [child for child in process.children() if child.pid == process.steps(rank)[-1]]
-    worker.send_signal(signal.SIGKILL)
+    process.wait_for_step(5)
+    (worker,) = [child for child in process.children() if child.pid == process.steps()[-1]]
+    worker.send_signal(signal.SIGKILL)  # the one that writes everything
     assert process.status() == 0, process.shown
     assert "Continuing in epoch 2 after" in process.shown
     assert len(set(process.steps(rank=0))) == len(set(process.steps(rank=1))) == 2
-    assert_same_run(undisturbed(**settings), the_experiment())
+    undisturbed = start(*torchrun("--standalone", **settings, experiments_dir=tmp_path / "undisturbed"))
+    assert undisturbed.status() == 0, undisturbed.shown
+    (folder,) = (tmp_path / "undisturbed").iterdir()
+    assert_same_run(Experiment(folder), the_experiment())

@@ -1,11 +1,10 @@
 """Training, to be read from top to bottom: `train` prepares, `Trainer.run` is the loop (notebook 04)."""
 
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
@@ -23,6 +22,7 @@ from varec_lib.models.weights import train_mode
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
+from varec_lib.training.interrupt import interrupt_as_event
 from varec_lib.training.report import write_report
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.setup import prepare
@@ -42,27 +42,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
         trainer = Trainer(*prepare(config, progress, stack))
         trainer.run()
         write_report(trainer)
+        trainer.accelerator.wait_for_everyone()
         return trainer.experiment
-
-
-@contextmanager
-def interrupt_as_event() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of raising wherever the program happens to be; a second one raises as usual."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread receives signals
-        return
-    former = signal.getsignal(signal.SIGINT)
-
-    def note(*_: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, former)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 class Trainer:
