@@ -1,18 +1,28 @@
 """The `varec` command: its flags, what it prints where, and how fast it answers."""
 
+import ast
+import inspect
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import tyro
+from safetensors.torch import load_file
+from torch import nn
 
 from varec_lib import cli
 from varec_lib.config import TrainConfig
+from varec_lib.models.registry import register_model
 
 VAREC = Path(sys.executable).with_name("varec")
 DEFAULTS = {
@@ -20,13 +30,18 @@ DEFAULTS = {
     "--frame_size": (112, 112), "--pretrained": False, "--freeze_backbone": False, "--patience": 10,
     "--scheduler": "plateau", "--num_workers": 2, "--experiment_name": "r3d18", "--data": Path("data/stick_actions"),
     "--backbone": "resnet18", "--weights": None, "--seed": 0, "--precision": "auto", "--accumulate": 1,
-    "--augment": True, "--label_smoothing": 0.0, "--weight_decay": 0.01,
+    "--augment": True, "--label_smoothing": 0.0, "--weight_decay": 0.01, "--store": "raw",
+    "--store_dir": Path("data/store"), "--short_side": 0, "--fps": 15.0, "--fixed_views": 0, "--clip_grad": 0.0,
+    "--mixup": 0.0, "--cutmix": 0.0, "--ema": 0.0, "--balanced": False, "--compile": False, "--resume": None,
+    "--save_minutes": 5.0, "--warmup_epochs": 1.0, "--views": 1, "--strict": False,
 }  # fmt: skip
 OTHERS = {
     "--model": "cnnlstm", "--epochs": 3, "--batch_size": 8, "--lr": 0.5, "--num_frames": 4, "--frame_size": (64, 48),
     "--patience": 2, "--scheduler": "cosine", "--num_workers": 0, "--experiment_name": "mine",
     "--data": Path("elsewhere"), "--backbone": "vgg11", "--weights": Path("w.pt"), "--seed": 7, "--precision": "fp32",
-    "--accumulate": 4, "--label_smoothing": 0.1, "--weight_decay": 0.5,
+    "--accumulate": 4, "--label_smoothing": 0.1, "--weight_decay": 0.5, "--store": "jpeg", "--store_dir": Path("s"),
+    "--short_side": 100, "--fps": 7.5, "--fixed_views": 3, "--clip_grad": 1.0, "--mixup": 0.2, "--cutmix": 1.0,
+    "--ema": 0.99, "--resume": Path("experiments/x"), "--save_minutes": 0.0,
 }  # fmt: skip
 
 
@@ -51,7 +66,7 @@ def test_train_flag_takes_a_value_with_underscores_and_hyphens(flag, value, hyph
     assert setting(parsed(flag.replace("_", "-") if hyphens else flag, *words), flag) == value
 
 
-@pytest.mark.parametrize("flag", ["--pretrained", "--freeze_backbone", "--freeze-backbone"])
+@pytest.mark.parametrize("flag", ["--pretrained", "--freeze_backbone", "--freeze-backbone", "--balanced", "--compile"])
 def test_train_switch_turns_on(flag):
     assert setting(parsed(flag), flag) is True
 
@@ -68,6 +83,32 @@ def test_help_of_train_lists_every_flag_with_its_default(capsys):
     shown = capsys.readouterr().out
     assert all(flag.replace("_", "-") in shown for flag in DEFAULTS)
     assert all(f"(default: {value})" in shown for value in ("r3d18", "100", "32", "0.001", "16", "112 112", "plateau"))
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_flag_has_a_sentence(command):
+    """The sentence is the docstring below the field; `--help` shows it."""
+    kind = cli.COMMANDS[command][0]
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    for field, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+        if not isinstance(field, ast.AnnAssign):
+            continue
+        assert isinstance(after, ast.Expr), f"{kind.__name__}.{field.target.id} has no sentence"
+        assert re.fullmatch(r"\S.*[.?!]", after.value.value, re.DOTALL), after.value.value
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_shows_every_flag_and_its_sentence(command, capsys):
+    kind = cli.COMMANDS[command][0]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    sentences = [node.value.value for node in tree.body[1:] if isinstance(node, ast.Expr)]
+    for sentence in sentences:
+        first = " ".join(sentence.replace("`", "").split())[:40]
+        assert first in shown.replace("`", ""), f"{kind.__name__}: {sentence}"
 
 
 def json_of(capsys, *arguments: object):
@@ -200,6 +241,124 @@ def test_error_of_a_real_process_has_no_traceback(tmp_path):
     assert done.stderr.startswith("varec: absent: no such folder.")
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@register_model("interruptible")
+class Interruptible(nn.Module):
+    """Interrupts the run in its training step number `stop`."""
+
+    stop = steps = 0
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(3, num_classes))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        Interruptible.steps += self.training
+        if self.training and Interruptible.steps == Interruptible.stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.head(clips.mean(dim=(1, 3, 4)))
+
+
+@pytest.fixture
+def small_run(numbered_dataset, tmp_path) -> list[str]:
+    """Words that train `interruptible` for 3 epochs of 5 steps."""
+    words = [
+        "train", "--model", "interruptible", "--data", numbered_dataset, "--experiments_dir", tmp_path / "runs",
+        "--store_dir", tmp_path / "store", "--epochs", 3, "--batch_size", 4, "--num_workers", 0, "--num_frames", 4,
+        "--frame_size", 32, 32, "--precision", "fp32",
+    ]  # fmt: skip
+    return [str(word) for word in words]
+
+
+@pytest.fixture
+def interrupted(small_run, tmp_path) -> Path:
+    """The folder of a run that Ctrl-C ended in its second epoch."""
+    Interruptible.steps, Interruptible.stop = 0, 7
+    assert cli.main(small_run) == 130
+    Interruptible.stop = 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    return folder
+
+
+@pytest.mark.parametrize("form", [["--resume", "{}"], ["--resume={}"]])
+def test_resume_needs_no_other_flag(interrupted, small_run, tmp_path, capsys, form):
+    capsys.readouterr()
+    assert cli.main(["train", *(word.format(interrupted) for word in form)]) == 0
+    shown = capsys.readouterr().out
+    assert "Continuing in epoch 2 after 2 batches." in shown
+    assert f"Wrote {interrupted}" in shown
+    assert list((tmp_path / "runs").iterdir()) == [interrupted]
+    assert cli.main(small_run) == 0
+    (whole,) = set((tmp_path / "runs").iterdir()) - {interrupted}
+    first, second = (load_file(folder / "checkpoints/best_model.safetensors") for folder in (interrupted, whole))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_resume_takes_a_few_flags_anew_and_refuses_the_others(interrupted, capsys):
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", str(interrupted), "--batch_size", "8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"varec: {interrupted} cannot be continued with other settings: batch_size was 4 and is now 8. "
+        "Start a new run for these."
+    )
+    assert cli.main(["train", "--epochs", "4", "--resume", str(interrupted), "--lr", "0.1"]) == 0
+    config = TrainConfig.load(interrupted / "config.json")
+    assert (config.epochs, config.lr, config.batch_size, config.resume) == (4, 0.1, 4, None)
+    assert len(pd.read_csv(interrupted / "history.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume", "absent"], "absent: not an experiment folder (it has no config.json)"),
+        (["--resume", "empty"], "empty: not an experiment folder (it has no config.json)"),
+        (["--resume", "old"], "old/config.json has settings this version does not know: colour"),
+        (["--resume", "damaged"], "damaged/config.json"),
+    ],
+)
+def test_resume_of_what_is_no_run(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "old", "damaged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old" / "config.json").write_text('{"colour": "red"}')
+    (tmp_path / "damaged" / "config.json").write_text('{"epochs": ')
+    capsys.readouterr()
+    assert cli.main(["train", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_resume_without_a_folder_is_an_error_of_use():
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "--resume"])
+    assert stopped.value.code == 2
+
+
+def test_data_store_decodes_once_and_says_what_it_holds(numbered_dataset, small_run, tmp_path, capsys):
+    words = ["data", "store", str(numbered_dataset), "--frame_size", "32", "32", "--store-dir", str(tmp_path / "store")]
+    assert cli.main(words) == 0
+    first = capsys.readouterr().out
+    assert "Decoding 30 videos once into frame store" in first
+    assert re.search(r"Frame store \S+: 30 videos, \d+ frames, \d+\.\d [MG]B, \d+\.\d s", first)
+    assert cli.main(words) == 0
+    assert "Decoding" not in capsys.readouterr().out
+    assert cli.main([*small_run, "--epochs", "1"]) == 0
+    assert "Decoding" not in capsys.readouterr().out  # training reads that store
+
+
+def test_data_store_names_what_cannot_be_used(numbered_dataset, tmp_path, capsys):
+    data = shutil.copytree(numbered_dataset, tmp_path / "data")
+    (data / "videos" / "alpha" / "alpha_0.mkv").write_bytes(b"no video")
+    (data / "videos" / "beta" / "beta_0.mkv").unlink()
+    words = ["data", "store", str(data), "--short_side", "32", "--fps", "5", "--store", "jpeg"]
+    assert cli.main([*words, "--store_dir", str(tmp_path / "store")]) == 1
+    shown = capsys.readouterr().out
+    assert "28 videos" in shown
+    assert "alpha_0.mkv" in shown
+    assert "beta_0.mkv: no such file" in shown
+    assert len(list(tmp_path.glob("store/*/32px-5fps-jpeg/index.csv"))) == 1
 
 
 def seconds(*command: object) -> float:

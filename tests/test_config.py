@@ -44,7 +44,21 @@ def test_setting_of_another_version_is_named(tmp_path):
         ({"weight_decay": -1}, "weight_decay is -1"),
         ({"frame_size": (112,)}, "frame_size is .112,., but must be a height and a width"),
         ({"frame_size": (112, 15)}, "frame_size is .112, 15."),
+        ({"fixed_views": -1}, "fixed_views is -1"),
+        ({"short_side": -1}, "short_side is -1"),
+        ({"fps": -1.0}, "fps is -1.0"),
+        ({"clip_grad": -0.1}, "clip_grad is -0.1"),
+        ({"mixup": -0.1}, "mixup is -0.1"),
+        ({"cutmix": -1}, "cutmix is -1"),
+        ({"save_minutes": -1}, "save_minutes is -1"),
+        ({"seed": 2**32}, r"seed is 4294967296, but must be at least 0 and below 2\*\*32"),
+        ({"save_minutes": float("nan")}, "save_minutes is nan"),
+        ({"ema": 1.0}, "ema is 1.0, but must be from 0 to below 1"),
+        ({"ema": -0.1}, "ema is -0.1"),
+        ({"store": "png"}, "store is 'png', but must be one of raw, jpeg, off"),
         ({"lr": 0}, "lr is 0, but must be above 0"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"lr": float("nan")}, "lr is nan"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
         ({"scheduler": "step"}, "scheduler is 'step', but must be one of plateau, cosine"),
@@ -62,8 +76,59 @@ def test_setting_out_of_range_is_named(settings, message):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"patience": 0}, {"num_workers": 0}, {"warmup_epochs": 0}, {"frame_size": (16, 16)}, {"weights": ""}]
+    "settings",
+    [
+        {"patience": 0},
+        {"num_workers": 0},
+        {"warmup_epochs": 0},
+        {"frame_size": (16, 16)},
+        {"weights": ""},
+        {"resume": ""},
+        {"fps": 0},
+        {"save_minutes": 0},
+        {"ema": 0.9999},
+        {"fixed_views": 0},
+        {"seed": 2**32 - 1},
+    ],
 )
 def test_settings_at_the_limit_are_fine(settings):
     (name,) = settings
     assert getattr(TrainConfig(**settings), name) in (settings[name], None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "3", '"text"', "null"])
+def test_file_that_holds_no_settings(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        TrainConfig.load(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("settings", "pixels"),
+    [({}, 128), ({"frame_size": (64, 64)}, 73), ({"frame_size": (112, 80)}, 91), ({"short_side": 240}, 240)],
+)
+def test_stored_frames_leave_random_crops_a_margin(settings, pixels):
+    assert TrainConfig(**settings).stored_short_side == pixels
+
+
+def test_a_changed_copy_is_checked_too(tmp_path):
+    config = TrainConfig(model="cnnlstm", experiment_name="mine")
+    other = config.replaced(epochs=3, resume=str(tmp_path))
+    assert (other.epochs, other.resume, other.experiment_name, config.epochs) == (3, tmp_path, "mine", 100)
+    with pytest.raises(ConfigError, match="epochs is 0"):
+        config.replaced(epochs=0)
+
+
+def test_a_killed_save_leaves_the_former_settings(tmp_path, monkeypatch):
+    """`--resume` writes the file anew, and needs it the next time."""
+    TrainConfig(epochs=3).save(tmp_path / "config.json")
+
+    def write_half(path, text, **how):
+        with path.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        TrainConfig(epochs=4).save(tmp_path / "config.json")
+    assert TrainConfig.load(tmp_path / "config.json").epochs == 3

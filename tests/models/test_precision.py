@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from varec_lib.errors import ConfigError
-from varec_lib.models.precision import autocast, default_device, resolve_precision
+from varec_lib.models.precision import autocast, default_device, keep_freed_memory, resolve_precision, use_tensor_cores
 
 CPU = torch.device("cpu")
 
@@ -45,3 +45,32 @@ def test_a_gpu_is_preferred_and_takes_half_precision():
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_processor_is_used():
     assert default_device() == CPU
+
+
+def test_tensor_cores_are_for_gpus():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark
+    use_tensor_cores(CPU)
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark) == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_tensor_cores_compute_fp32_products_on_a_gpu():
+    use_tensor_cores(torch.device("cuda"))
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.benchmark
+
+
+def test_keeping_freed_memory_can_be_asked_for_again():
+    for _ in range(2):
+        keep_freed_memory()
+        assert torch.zeros(5_000_000).sum() == 0
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_keeping_freed_memory_does_nothing_without_glibc(monkeypatch, error):
+    def absent(name):
+        raise error(name)
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    keep_freed_memory()

@@ -51,8 +51,8 @@ class PluginModel(nn.Module):
 
 def settings(data, experiments, **others):
     return {
-        "data_dir": data, "experiments_dir": experiments, "epochs": 1, "batch_size": 4, "num_workers": 0,
-        "num_frames": 4, "frame_size": (32, 32), "precision": "fp32", **others,
+        "data_dir": data, "experiments_dir": experiments, "store_dir": experiments / "store", "epochs": 1,
+        "batch_size": 4, "num_workers": 0, "num_frames": 4, "frame_size": (32, 32), "precision": "fp32", **others,
     }  # fmt: skip
 
 
@@ -68,6 +68,30 @@ def test_model_maps_clips_to_class_scores(name):
         scores = model(torch.rand(2, 4, 3, 32, 32))
     assert scores.shape == (2, 7)
     assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("cnnlstm", (2, 4, 512)), ("frame_average", (2, 4, 512)), ("r3d18", (2, 512))]
+)
+def test_scores_are_classified_features(name, shape):
+    """What training on stored features relies on."""
+    model = build_model(name, 7, **SMALL | {"backbone": "resnet18"}).eval()
+    clips = torch.rand(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        features = model.features(clips)
+        assert torch.equal(model.classify(features), model(clips))
+    assert features.shape == shape
+
+
+@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "r3d18"])
+def test_features_come_from_the_backbone_alone(name):
+    model = build_model(name, 7, **SMALL).eval()
+    clips = torch.rand(1, 4, 3, 32, 32)
+    with torch.no_grad():
+        before = model.features(clips)
+        for parameter in set(model.parameters()) - set(model.backbone.parameters()):
+            parameter.normal_()
+        assert torch.equal(model.features(clips), before)
 
 
 @pytest.mark.parametrize(("name", "blind"), [("frame_average", True), ("cnnlstm", False), ("r3d18", False)])
@@ -119,7 +143,8 @@ def test_plugin_registers_from_the_command_line(numbered_dataset, tmp_path, caps
     common = ["--plugin", str(plugin), "--precision", "fp32"]
     trained = cli.main(
         ["train", "--model", "plugin_model", "--data", str(numbered_dataset), "--epochs", "1", "--num_workers", "0",
-         "--experiments_dir", str(tmp_path / "runs"), "--num_frames", "4", "--frame_size", "32", "32", *common]
+         "--experiments_dir", str(tmp_path / "runs"), "--store_dir", str(tmp_path / "store"), "--num_frames", "4",
+         "--frame_size", "32", "32", *common]
     )  # fmt: skip
     assert trained == 0
     (experiment,) = (tmp_path / "runs").iterdir()

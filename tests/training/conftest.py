@@ -55,6 +55,16 @@ class Constant(nn.Module):
         return self.scores.detach().expand(len(clips), -1) + 0 * self.scores
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_the_processor(request) -> Iterator[None]:
+    """Hides a GPU, also from processes that tests start: there runs do not repeat themselves bit by bit."""
+    with pytest.MonkeyPatch.context() as patched:
+        if not request.module.__name__.endswith("test_gpu"):
+            patched.setattr(torch.cuda, "is_available", lambda: False)
+            patched.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
+
+
 @pytest.fixture(scope="session")
 def store_dir(tmp_path_factory) -> Path:
     """A frame store for the tests of this folder; the default one is never touched."""
