@@ -237,7 +237,7 @@ class Started:
         return [int(pid) for number, pid in (line.split() for line in lines if line) if int(number) == rank]
 
     def wait_for(self, condition: Callable[[], object], *, alive: bool = True) -> None:
-        for _ in range(9000):  # counted, not timed: a machine that was asleep shall not fail tests
+        for _ in range(30000):  # counted, not timed: a machine that was asleep shall not fail tests
             if condition():
                 return
             assert not alive or self.process.poll() is None, f"ended too early:\n{self.shown}"
