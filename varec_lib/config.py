@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -171,12 +172,17 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Writes the configuration as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        partial = path.with_name(path.name + ".partial")  # a killed `--resume` shall leave the former one
+        partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
         """Reads what `save` wrote; settings that this version does not know are an error."""
-        values = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path}: damaged, not a configuration ({error}).") from error
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ConfigError(f"{path} has settings this version does not know: {', '.join(sorted(unknown))}.")

@@ -907,4 +907,4 @@ def test_the_command_lists_what_cannot_be_used_and_what_has_changed(numbered_dat
     assert main(arguments) == 1
     printed = capsys.readouterr().out
     assert "29 videos" in printed and "alpha_0.mkv: no such file" in printed
-    assert "GB belong to videos that have changed since" in printed
+    assert "belong to videos that have changed since" in printed

@@ -1,5 +1,6 @@
 """Real `torchrun` and `accelerate launch`: two processes do what one does with batches twice as large."""
 
+import shlex
 import shutil
 import signal
 import socket
@@ -146,3 +147,18 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(start, torchrun, the_ex
     assert undisturbed.status() == 0, undisturbed.shown
     (folder,) = (tmp_path / "undisturbed").iterdir()
     assert_same_run(Experiment(folder), the_experiment())
+
+
+def test_all_go_on_where_only_some_counted_the_restart(start, torchrun, the_experiment):
+    """Of several machines, those whose processes were only waiting for the dead one count no restart (torch 2.14)."""
+    settings = {"model": "slow_dropout", "epochs": 1, "save_minutes": 0, "batch_size": 3}
+    process = start(*torchrun("--standalone", **settings))
+    process.wait_for_step(3)
+    process.kill()
+    words = torchrun("--standalone", **settings)
+    first = words.index(BIN / "varec")
+    counted = "export TORCHELASTIC_RESTART_COUNT=$RANK"  # none by the first process, one by the second
+    again = start(*words[:first], "sh", "-c", f"{counted}; exec {shlex.join(map(str, words[first:]))}")
+    assert again.status() == 0, again.shown
+    assert "Continuing in epoch 1 after" in again.shown
+    assert the_experiment().results["epochs_run"] == 1

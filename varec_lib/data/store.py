@@ -118,7 +118,7 @@ class FrameStore:
     def _locked(self):
         lock = FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=2)
+            lock.acquire(timeout=0.3)
         except Timeout:
             print(f"Another process is filling frame store {self}: waiting for it.", flush=True)
             lock.acquire()

@@ -164,7 +164,9 @@ class FeatureFeed(ClipFeed):
         for name, tensor in model.backbone.state_dict().items():
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         draws = (config.augment, config.flip, self.fixed_views, config.seed) if split == "train" else ()
-        rows = dataset_fingerprint(self.split(split), config.data_dir)
+        table = self.split(split)
+        files = [os.stat(path) for path in table["path"]]  # a video that was replaced may be as long as before
+        rows = (dataset_fingerprint(table, config.data_dir), [(file.st_size, file.st_mtime_ns) for file in files])
         about = (self.about.model, self.about.arguments, self.about.preprocess, self.precision, config.store, rows)
         digest.update(repr((about, draws, torch.__version__)).encode())
         return digest.hexdigest()[:16]
@@ -194,7 +196,9 @@ class FeatureFeed(ClipFeed):
                     pixels = self.about.preprocess.normalise(batch[0][:, 0].to(device))
                 features = model.features(pixels).float().cpu().numpy()
                 if not about.exists():
-                    about.write_text(json.dumps({"shape": features.shape[1:]}) + "\n", encoding="utf-8")
+                    draft = about.with_suffix(".json.partial")  # never half written: it tells the size of a row
+                    draft.write_text(json.dumps({"shape": features.shape[1:]}) + "\n", encoding="utf-8")
+                    os.replace(draft, about)
                 stream.write(np.ascontiguousarray(features).data)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
@@ -22,7 +22,7 @@ from varec_lib.models.weights import train_mode
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
-from varec_lib.training.interrupt import interrupt_as_event
+from varec_lib.training.interrupt import dead_workers_named, interrupt_as_event
 from varec_lib.training.report import write_report
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.setup import prepare
@@ -39,7 +39,9 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
     weights or the saved state cannot be used.
     """
     with ExitStack() as stack:
-        trainer = Trainer(*prepare(config, progress, stack))
+        run = prepare(config, progress, stack)
+        stack.enter_context(dead_workers_named(run.experiment))
+        trainer = Trainer(*run)
         trainer.run()
         write_report(trainer)
         trainer.accelerator.wait_for_everyone()
@@ -97,6 +99,7 @@ class Trainer:
             try:
                 while self.epoch <= self.config.epochs and not self._patience_is_over():
                     row = {"epoch": self.epoch} | self.train_epoch(interrupted)
+                    self._share_statistics()
                     val = self.feed.validate(self.tested_model)
                     row |= {"val_loss": val.loss(), "val_top1": val.top_k(1)}
                     self.learning_rate.epoch_end(row["val_loss"])
@@ -111,13 +114,11 @@ class Trainer:
                     f"the best checkpoint so far (epoch {self.best['epoch']}) is kept" if self.best else "no epoch done"
                 )
                 print(f"Interrupted: {kept}. Go on with: varec train --resume {self.experiment.folder}")
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise TrainingError(
-                    "A data worker died: too little memory (lower --num_workers or --batch_size), or a damaged file. "
-                    f"Go on with: varec train --resume {self.experiment.folder}"
-                ) from error
+
+    def _share_statistics(self) -> None:
+        """Batch norm's running statistics come from each process's own clips; validate what the main one saves."""
+        if self.accelerator.num_processes > 1:
+            broadcast(list(self.tested_model.buffers()))
 
     def _board(self, stack: ExitStack) -> Callable[..., None]:
         if not self.accelerator.is_main_process:
@@ -177,7 +178,8 @@ class Trainer:
         except NonFiniteLoss as error:
             names = ", ".join(os.path.basename(self.feed.paths[row]) for row in error.rows[:4])
             more = f" and {len(error.rows) - 4} more" if len(error.rows) > 4 else ""
-            batch = self.feed.batches.start + 1
+            first = next(number for number, batch in enumerate(group, 1) if error.rows[0] in batch.rows)
+            batch = self.feed.batches.start + first
             raise TrainingError(
                 f"The loss became {error.loss} in epoch {self.epoch}, batch {batch} ({names}{more}). The checkpoints "
                 "from before are kept. Lower --lr, try --clip_grad 1 or --precision fp32, and go on with: "

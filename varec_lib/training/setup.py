@@ -56,7 +56,8 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
     print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
     if saved:
         config = config.replaced(resume=None)
-        config.save(experiment.folder / "config.json")
+        if accelerator.is_main_process:
+            config.save(experiment.folder / "config.json")
     return Run(config, model, feed, experiment, saved)
 
 

@@ -1,5 +1,6 @@
 """Everything a run needs to go on after a crash, in one file that is replaced in one step (notebook 04)."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 
 from varec_lib.config import TrainConfig
-from varec_lib.errors import ResumeError
+from varec_lib.errors import ConfigError, ResumeError
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.training.experiment import Experiment
 
@@ -45,8 +48,10 @@ def continued_config(config: TrainConfig) -> TrainConfig:
 
     Raises `ResumeError` if a run that is to be resumed had other settings, or is no run.
     """
-    if config.resume is None and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        config = config.replaced(resume=_unfinished_experiment(config))
+    # Of several machines, only some may have counted the restart; the main process looks for all.
+    if config.resume is None and any(gather_object([os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"])):
+        found = [_unfinished_experiment(config) if PartialState().is_main_process else None]
+        config = config.replaced(resume=broadcast_object_list(found)[0])
     if config.resume is None:
         return config
     folder = config.resume
@@ -66,8 +71,9 @@ def _unfinished_experiment(config: TrainConfig) -> Path | None:
     for file in sorted(config.experiments_dir.glob("*/config.json"), key=os.path.getmtime, reverse=True):
         folder = file.parent
         if (folder / LAST).is_file() and not (folder / "results.json").exists():
-            if Experiment(folder).config.to_dict() == config.to_dict():
-                return folder
+            with contextlib.suppress(ConfigError):  # written by another version, or damaged
+                if Experiment(folder).config.to_dict() == config.to_dict():
+                    return folder
     return None
 
 
