@@ -13,11 +13,11 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 	$(BIN)/varec data demo
 	$(BIN)/varec course
 
-test: $(READY)  ## run all tests, the committed notebooks among them (about 20 minutes on 2 cores)
+test: $(READY)  ## run all tests, the committed notebooks among them (about half an hour on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
 
-test-fast: $(READY)  ## run the quick tests, under 2 minutes
+test-fast: $(READY)  ## run the quick tests, about 2 minutes
 	$(BIN)/pytest -m "not slow" tests
 
 lab: $(READY)  ## open JupyterLab on the first notebook
