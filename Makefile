@@ -17,7 +17,7 @@ test: $(READY)  ## run all tests, the committed notebooks among them (about half
 	$(BIN)/varec data demo
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
 
-test-fast: $(READY)  ## run the quick tests, about 2 minutes
+test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests
 
 lab: $(READY)  ## open JupyterLab on the first notebook
