@@ -61,6 +61,7 @@ class Trainer:
     ) -> None:
         self.config, self.model, self.feed, self.experiment = config, model, feed, experiment
         self.accelerator, self.progress = feed.accelerator, feed.progress
+        self.identity = state.identity(config, feed.about, feed.table)
         model.to(self.accelerator.device)
         feed.prepare(model)
         optimizer = make_optimizer(model, config.lr, config.weight_decay)
@@ -254,7 +255,7 @@ class Trainer:
         """All that training changes, and what identifies the run."""
         scaler = self.accelerator.scaler
         return {
-            "identity": state.identity(self.config, self.feed.about, self.feed.table),
+            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
