@@ -63,16 +63,13 @@ class ClipFeed:
             rank=accelerator.process_index, processes=accelerator.num_processes,
         )  # fmt: skip
         self.inputs = Inputs(config, about.preprocess, len(about.classes))
-        self.loader = self.make_loader()
+        self.loader = make_loader(self.clips, num_workers=config.num_workers, batches=self.batches)
 
     @property
     def fixed_views(self) -> int:
         """Draws that epochs repeat in turn; a frozen backbone without augmentation needs no second one."""
         config = self.config
         return config.fixed_views or int(config.freeze_backbone and not config.augment)
-
-    def make_loader(self) -> DataLoader:
-        return make_loader(self.clips, num_workers=self.config.num_workers, batches=self.batches)
 
     def prepare(self, model: nn.Module) -> None:
         """Anything to be computed with the model, on its device, before training."""
@@ -187,11 +184,10 @@ class FeatureFeed(ClipFeed):
             iter(loader), total=len(loader), desc=f"features of {split}", unit="batch", leave=False,
             disable=not self.progress,
         )  # fmt: skip
-        inputs = Inputs(self.config, self.about.preprocess, len(self.about.classes))
         with partial.open("ab") as stream, torch.inference_mode(), autocast(self.precision, device):
             for batch in bar:
                 if isinstance(batch, TrainBatch):
-                    pixels, _ = inputs(TrainBatch(*(part.to(device) for part in batch)))
+                    pixels, _ = self.inputs(TrainBatch(*(part.to(device) for part in batch)))
                 else:
                     pixels = self.about.preprocess.normalise(batch[0][:, 0].to(device))
                 features = model.features(pixels).float().cpu().numpy()
