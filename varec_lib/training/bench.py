@@ -33,7 +33,6 @@ def bench(config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock
         raise ConfigError("--against-stock compares R3D-18: use --model r3d18.")
     if min(steps, rounds) < 1:
         raise ConfigError(f"steps and rounds must be at least 1, but are {steps} and {rounds}.")
-    config = config.replaced(experiment_name="bench")
     accelerator = make_accelerator(config)
     model, feed = build(config, accelerator, progress=True)
     ours = _Ours(model, feed, steps)
