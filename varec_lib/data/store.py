@@ -257,13 +257,12 @@ class StoredFrames:
         if self.form == "jpeg":
             ends = np.cumsum(np.frombuffer(block[-4 * self.frames[row] :].tobytes(), np.uint32), dtype=np.int64)
             starts = np.concatenate([[0], ends[:-1]])
-            frames = np.stack([cv2.imdecode(np.asarray(block[starts[i] : ends[i]]), _AS_STORED) for i in indices])
+            frames = np.stack(
+                [cv2.imdecode(np.asarray(block[starts[i] : ends[i]]), cv2.IMREAD_COLOR_RGB) for i in indices]
+            )
         else:
             frames = np.asarray(block).reshape(self.frames[row], *self.shapes[row], 3)[indices]
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
-
-
-_AS_STORED = cv2.IMREAD_COLOR_RGB
 
 
 def _unchanged(item: Any) -> Any:
