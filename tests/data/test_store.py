@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from torch.utils.data import DataLoader
 
 from varec_lib.cli import main
@@ -416,11 +417,10 @@ def wait_until(met: Callable[[], bool], *, seconds: float = 120) -> None:
     ids=["killed", "killed without its workers", "terminated", "Ctrl-C"],
 )
 def test_a_build_that_is_stopped_goes_on_where_it_was(heavy, tmp_path, number, everyone):
-    arguments = ["data", "store", heavy, "--store_dir", tmp_path / "store", "--short_side", "500", "--fps", "0"]
     store = FrameStore(heavy, tmp_path / "store", StoreSettings(500, 0))
     with (tmp_path / "printed").open("w") as printed:
         build = subprocess.Popen(
-            [sys.executable, "-c", SLOW_BUILD, *map(str, arguments)], stdout=printed, stderr=printed,
+            [sys.executable, "-c", SLOW_BUILD, *build_arguments(heavy, store)], stdout=printed, stderr=printed,
             start_new_session=True,
         )  # fmt: skip
         index = store.folder / "index.csv"
@@ -618,31 +618,38 @@ def test_a_disk_that_is_full_from_the_start_stores_nothing(open_store, table):
     assert_right(store, table)
 
 
-def in_a_fork(run: Callable[[], None]) -> multiprocessing.Process:
-    """A started process that runs this function; nothing has to be imported again."""
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    return process
+# What `varec` does where no file may grow beyond 1000 bytes: the frames need 240, the index more.
+LITTLE_ROOM = """
+import resource, sys
+from varec_lib.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def build_arguments(root: Path, store: FrameStore) -> list[str]:
+    """The words of `varec data store` that build this store."""
+    settings, store_dir = store.settings, store.folder.parents[1]
+    return [
+        "data", "store", str(root), "--store_dir", str(store_dir), "--short_side", str(settings.short_side),
+        "--fps", str(settings.fps), "--store", settings.form,
+    ]  # fmt: skip
 
 
 def test_a_disk_that_is_full_for_the_index_is_the_same_error(tmp_path):
-    resource = pytest.importorskip("resource", reason="no file size limits on this system")
+    pytest.importorskip("resource", reason="no file size limits on this system")
     root = tmp_path / "set"
     names = [f"{number:02d}.mkv" for number in range(20)]
     for seed, name in enumerate(names):
         draw(root / "videos" / name, 1, (16, 16), seed=seed)
     rows, store = table_of(root, names), FrameStore(root, tmp_path / "store", StoreSettings(2, 0))
 
-    def build_with_little_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the frames need 240 bytes, the index more
-        try:
-            update(store, rows)
-        except Exception as error:
-            (tmp_path / "error").write_text(f"{type(error).__name__}: {error}")
-
-    in_a_fork(build_with_little_room).join()
-    message = (tmp_path / "error").read_text()
-    assert message.startswith("StoreError: ") and str(store.folder) in message
+    rows.assign(video_name=names)[["video_name", "label"]].to_csv(root / "train.csv", index=False)
+    build = subprocess.run(
+        [sys.executable, "-c", LITTLE_ROOM, *build_arguments(root, store)], capture_output=True, text=True, timeout=120
+    )
+    message = build.stderr.splitlines()[-1]
+    assert build.returncode == 2 and str(store.folder) in message
     assert "could not be written" in message and "Finished videos are kept" in message
     finished = index_lines(store)
     assert 5 < len(finished) < 15
@@ -777,28 +784,44 @@ def test_an_interrupted_build_can_be_started_again_at_once(open_store, table, mo
     del caught
 
 
-def test_processes_that_want_the_same_store_build_it_once(open_store, table, tmp_path, monkeypatch):
-    decode_with(monkeypatch, pause=0.01)
+@pytest.mark.slow
+def test_processes_that_want_the_same_store_build_it_once(heavy, tmp_path):
+    store = FrameStore(heavy, tmp_path / "store", StoreSettings(40, 5))
+    printed = [tmp_path / f"printed{number}" for number in range(3)]
+    with contextlib.ExitStack() as stack:
+        store.folder.mkdir(parents=True)
+        with FileLock(store.folder / ".lock"):  # until all three are waiting
+            builds = [
+                subprocess.Popen(
+                    [sys.executable, "-m", "varec_lib.cli", *build_arguments(heavy, store)],
+                    stdout=stack.enter_context(file.open("w")), stderr=subprocess.STDOUT,
+                )
+                for file in printed
+            ]  # fmt: skip
+            for build in builds:
+                stack.callback(build.kill)
+            wait_until(lambda: all(f"filling frame store {store}: waiting for it" in f.read_text() for f in printed))
+        assert [build.wait(timeout=120) for build in builds] == [0, 0, 0]
+    assert sum("Decoding 10 videos once" in file.read_text() for file in printed) == 1
+    rows = load_manifest(heavy)
+    update(store, rows)
+    assert len(index_lines(store)) == 10 and store.used_bytes()[1] == 0
+    assert_right(store, rows)
 
-    def build(number: int) -> None:
-        with (tmp_path / f"printed{number}").open("w") as file, contextlib.redirect_stdout(file):
-            store = open_store()
-            update(store, table, num_workers=2)
-            assert_right(store, table)
-            file.write("done")
 
-    builds = [in_a_fork(lambda number=number: build(number)) for number in range(3)]
-    for process in builds:
-        process.join(60)
-    assert [process.exitcode for process in builds] == [0, 0, 0]
-    printed = [(tmp_path / f"printed{number}").read_text() for number in range(3)]
-    assert all(text.endswith("done") for text in printed)
-    assert sum("Decoding 6 videos once" in text for text in printed) == 1
-    assert sum(f"Another process is filling frame store {open_store()}: waiting" in text for text in printed) == 2
+def test_a_finished_store_is_only_read(open_store, table):
+    """It may lie on a disk that is mounted for reading; here its lock cannot be opened."""
     store = open_store()
-    update(store, table)
-    assert len(index_lines(store)) == 6 and store.used_bytes()[1] == 0
-    assert_right(store, table)
+    update(store, table.iloc[:4])
+    (store.folder / ".lock").unlink(missing_ok=True)
+    (store.folder / ".lock").mkdir()
+    before = snapshot(store.folder)
+    store = open_store()
+    update(store, table.iloc[1:4])
+    assert snapshot(store.folder) == before
+    assert_right(store, table.iloc[1:4].reset_index(drop=True))
+    with pytest.raises(StoreError, match=r"no frame store can be written there .*--store_dir, or --store off"):
+        update(store, table)
 
 
 def test_stored_frames_survive_pickling(open_store, table):

@@ -12,6 +12,7 @@ killed goes on where it stopped. A changed video is decoded again; other setting
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ IDENTITY = ["name", "size", "mtime_ns"]
 PLACE = ["shard", "offset", "bytes", "kept", "stored_height", "stored_width"]
 INFO = ["frames", "fps", "height", "width"]  # as `probe` gives them
 COLUMNS = [*IDENTITY, *PLACE, *INFO, "problem"]
+HEADER = ",".join(COLUMNS).encode()
 KINDS = dict.fromkeys(COLUMNS, np.int64) | {"name": str, "fps": np.float64, "problem": str}
 
 
@@ -65,17 +67,17 @@ class FrameStore:
         written by another version, the disk is too small or full, or a decoding process dies; finished videos stay.
         """
         self._prepare()
-        with self._locked():
-            self.index, dropped = self._read_index()
-            if dropped:
-                print(f"Frame store: {dropped} videos lie beyond the end of a truncated file and are decoded again.")
-            found = self._identities(table)
-            known = self.index.reindex(found["name"]).reset_index(drop=True)
-            same = (known["size"] == found["size"]) & (known["mtime_ns"] == found["mtime_ns"])
-            rows = np.flatnonzero((found["size"] >= 0) & ~same & ~found["name"].duplicated())
-            if len(rows):
-                self._decode(table["path"].to_numpy()[rows], found.iloc[rows], progress, num_workers)
-                self.index, _ = self._read_index()
+        found = self._identities(table)
+        self.index, _ = self._read_index()
+        if len(self._outdated(found)):  # a finished store may lie on a disk that cannot be written
+            with self._locked():
+                self.index, lost = self._read_index(mend=True)
+                if lost:
+                    print(f"Frame store: {lost} videos lie beyond the end of a truncated file and are decoded again.")
+                rows = self._outdated(found)
+                if len(rows):
+                    self._decode(table["path"].to_numpy()[rows], found.iloc[rows], progress, num_workers)
+                    self.index, _ = self._read_index()
         return self._as_checked(table, found)
 
     def frames_of(self, table: pd.DataFrame) -> "StoredFrames":
@@ -101,10 +103,7 @@ class FrameStore:
                 os.replace(partial, file)
             found = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise StoreError(
-                f"{self.folder}: no frame store can be written there ({error.strerror}). "
-                "Choose another --store_dir, or --store off."
-            ) from error
+            raise self._unwritable(error) from error
         except ValueError as error:
             raise StoreError(f"{file}: damaged ({error}). Delete the folder {self.folder}.") from error
         if found != about:
@@ -114,6 +113,12 @@ class FrameStore:
                 "settings. Delete the folder, or choose another --store_dir."
             )
 
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.folder}: no frame store can be written there ({error.strerror}). "
+            "Choose another --store_dir, or --store off."
+        )
+
     @contextlib.contextmanager
     def _locked(self):
         lock = FileLock(self.folder / ".lock")
@@ -122,23 +127,20 @@ class FrameStore:
         except Timeout:
             print(f"Another process is filling frame store {self}: waiting for it.", flush=True)
             lock.acquire()
+        except OSError as error:
+            raise self._unwritable(error) from error
         try:
             yield
         finally:
             lock.release()
 
-    def _read_index(self) -> tuple[pd.DataFrame, int]:
+    def _read_index(self, *, mend: bool = False) -> tuple[pd.DataFrame, int]:
         """The index, newest line of each video, and how many lines point beyond the end of their file."""
         file = self.folder / "index.csv"
         text = file.read_bytes() if file.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]  # a killed process may have left half a line
-        if not whole:
-            _write_lines(file, [COLUMNS], "w")
-            whole = file.read_bytes()
-        elif len(whole) < len(text):
-            os.truncate(file, len(whole))
         try:
-            index = pd.read_csv(file, dtype=KINDS, keep_default_na=False)[COLUMNS]
+            index = pd.read_csv(io.BytesIO(whole or HEADER), dtype=KINDS, keep_default_na=False)[COLUMNS]
         except (ValueError, KeyError) as error:
             said = " ".join(str(error).split())
             raise StoreError(f"{file}: damaged ({said}). Delete the folder {self.folder}.") from error
@@ -146,11 +148,17 @@ class FrameStore:
         index.index.name = None
         ends = {shard: _size(self._shard(shard)) for shard in index["shard"].unique()}
         lost = index["offset"] + index["bytes"] > index["shard"].map(ends)
-        if lost.any():  # forgotten for good: others will take the place that their lines name
+        if mend and (lost.any() or whole != text or not whole):  # others will take the place that lost lines name
             partial = file.with_name("index.csv.partial")
             _write_lines(partial, [COLUMNS, *index[~lost].to_numpy(object).tolist()], "w")
             os.replace(partial, file)
         return index[~lost], int(lost.sum())
+
+    def _outdated(self, found: pd.DataFrame) -> np.ndarray:
+        """Rows of videos that are not in the index as they are now."""
+        known = self.index.reindex(found["name"]).reset_index(drop=True)
+        same = (known["size"] == found["size"]) & (known["mtime_ns"] == found["mtime_ns"])
+        return np.flatnonzero((found["size"] >= 0) & ~same & ~found["name"].duplicated())
 
     def _shard(self, number: int) -> Path:
         return self.folder / f"frames-{number:02d}.bin"

@@ -78,18 +78,8 @@ class Decoding(Dataset):
         if self.settings.form == "jpeg":
             file.write(np.array(sizes, np.uint32).data)
         file.flush()
-        return [
-            shard,
-            start,
-            file.tell() - start,
-            len(sizes),
-            *shape,
-            info.frames,
-            info.fps,
-            info.height,
-            info.width,
-            "",
-        ]
+        size = info.height, info.width
+        return [shard, start, file.tell() - start, len(sizes), *shape, info.frames, info.fps, *size, ""]
 
 
 def _as_jpeg(frame: np.ndarray) -> np.ndarray:
