@@ -48,6 +48,8 @@ def test_setting_of_another_version_is_named(tmp_path):
         ({"short_side": -1}, "short_side is -1"),
         ({"fps": -1.0}, "fps is -1.0"),
         ({"clip_grad": -0.1}, "clip_grad is -0.1"),
+        ({"backbone_lr": -0.1}, "backbone_lr is -0.1"),
+        ({"backbone_lr": 0.1, "freeze_backbone": True}, "a frozen backbone does not learn"),
         ({"mixup": -0.1}, "mixup is -0.1"),
         ({"cutmix": -1}, "cutmix is -1"),
         ({"save_minutes": -1}, "save_minutes is -1"),

@@ -76,6 +76,9 @@ class TrainConfig:
     """Batches per optimiser step; for a larger step than memory holds: the gradients are those of one large batch."""
     lr: float = 0.001
     """Highest learning rate of AdamW."""
+    backbone_lr: float = 0.0
+    """Another one for the backbone; a tenth of --lr keeps what a pretrained backbone knows while a new head learns.
+    0: the same."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay, on weights but not on biases and norms; more of it where the model overfits."""
     clip_grad: float = 0.0
@@ -131,13 +134,15 @@ class TrainConfig:
     def _check(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "num_frames": 1, "stride": 1, "views": 1, "accumulate": 1,
                     "patience": 0, "num_workers": 0, "seed": 0, "warmup_epochs": 0, "weight_decay": 0,
-                    "fixed_views": 0, "short_side": 0, "fps": 0, "clip_grad": 0, "mixup": 0, "cutmix": 0,
-                    "save_minutes": 0}  # fmt: skip
+                    "fixed_views": 0, "backbone_lr": 0, "short_side": 0, "fps": 0, "clip_grad": 0,
+                    "mixup": 0, "cutmix": 0, "save_minutes": 0}  # fmt: skip
         for name, low in at_least.items():
             if not low <= getattr(self, name) < 2**32:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {low} and below 2**32.")
         if len(self.frame_size) != 2 or min(self.frame_size) < 16:
             raise ConfigError(f"frame_size is {self.frame_size}, but must be a height and a width of at least 16.")
+        if self.freeze_backbone and self.backbone_lr:
+            raise ConfigError("backbone_lr and freeze_backbone exclude each other: a frozen backbone does not learn.")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr is {self.lr}, but must be above 0 and finite.")
         if not 0 <= self.label_smoothing < 1:

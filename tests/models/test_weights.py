@@ -13,10 +13,13 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from varec_lib.errors import WeightsError
+from varec_lib.config import TrainConfig
+from varec_lib.errors import ConfigError, WeightsError
 from varec_lib.models.frame_average import FrameAverage, FrameEncoder
 from varec_lib.models.r3d18 import R3D18
-from varec_lib.models.weights import fetch, freeze, load_backbone, pretrained_url, read_state_dict, train_mode
+from varec_lib.models.weights import (
+    fetch, freeze, load_backbone, prepare_backbone, pretrained_url, read_state_dict, train_mode,
+)  # fmt: skip
 
 IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet_features.pt"
 
@@ -263,3 +266,9 @@ def test_real_imagenet_weights_fill_the_whole_backbone():
     tensors = [name for name in backbone.network.state_dict() if not name.endswith("num_batches_tracked")]
     assert set(tensors) <= set(report.matched)
     assert backbone.network.features[0][0].weight.std() > 0.1  # learned edge detectors, not the small random start
+
+
+@pytest.mark.parametrize("settings", [{"freeze_backbone": True}, {"weights": "x.pth"}, {"backbone_lr": 0.1}])
+def test_a_model_without_a_backbone_is_named(settings):
+    with pytest.raises(ConfigError, match="model plain has no attribute `backbone`"):
+        prepare_backbone(nn.Linear(2, 2), TrainConfig(model="plain", **settings))

@@ -15,6 +15,7 @@ from varec_lib.data.transforms import Preprocess
 from varec_lib.errors import TrainingError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import loop
+from varec_lib.training.schedule import LearningRate
 from varec_lib.training.step import Inputs, NonFiniteLoss, OptimiserStep, average_of, make_optimizer
 
 OUT_OF_MEMORY = (
@@ -258,6 +259,21 @@ def test_every_trained_parameter_is_in_one_group_and_only_weights_decay(name, fr
     spared |= {number for number, name in trained.items() if "bias" in name}
     assert {id(parameter) for parameter in kept["params"]} == spared & set(trained)
     assert decayed["params"]
+
+
+@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "r3d18"])
+def test_the_backbone_may_have_a_rate_of_its_own(name):
+    model = build_model(name, 3, backbone="mobilenet_v3_small")
+    optimizer = make_optimizer(model, lr=0.3, weight_decay=0.05, backbone_lr=0.01)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert found == {
+        id(p): (0.01 if name.startswith("backbone.") else 0.3, 0.05 if p.dim() > 1 else 0.0)
+        for name, p in model.named_parameters()
+    }
+    schedule = LearningRate(optimizer, "cosine", warmup_steps=1, total_steps=10)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.15, 0.005}  # both are warmed up
+    schedule.step()
+    assert {group["lr"] for group in optimizer.param_groups} == {0.3, 0.01}
 
 
 @pytest.mark.usefixtures("without_pictures")

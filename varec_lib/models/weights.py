@@ -155,8 +155,11 @@ def channels_last(model: nn.Module) -> nn.Module:
 def prepare_backbone(model: nn.Module, config: TrainConfig) -> None:
     """Loads and freezes the backbone as configured; raises `ConfigError` if the model has none to load or freeze."""
     backbone = getattr(model, "backbone", None)
-    if backbone is None and (config.pretrained or config.weights or config.freeze_backbone):
-        raise ConfigError(f"model {config.model} has no attribute `backbone` to load weights into or to freeze.")
+    if backbone is None and (config.pretrained or config.weights or config.freeze_backbone or config.backbone_lr):
+        raise ConfigError(
+            f"model {config.model} has no attribute `backbone` to load weights into, to freeze, or to train at a rate "
+            "of its own."
+        )
     if config.pretrained or config.weights:
         file = config.weights or fetch(pretrained_url(config.model, config.backbone))
         print(f"{file.name}: {load_backbone(backbone, file)}")

@@ -64,7 +64,7 @@ class Trainer:
         self.identity = state.identity(config, feed.about, feed.table)
         model.to(self.accelerator.device)
         feed.prepare(model)
-        optimizer = make_optimizer(model, config.lr, config.weight_decay)
+        optimizer = make_optimizer(model, config.lr, config.weight_decay, config.backbone_lr)
         network = feed.network(model)
         if config.compile:
             network.compile()

@@ -19,13 +19,18 @@ from varec_lib.data.transforms import Preprocess, apply_each, random_colours
 from varec_lib.errors import TrainingError
 
 
-def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay on weights only: biases and norms, which have one dimension, go without it."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimizer(model: nn.Module, lr: float, weight_decay: float, backbone_lr: float = 0.0) -> torch.optim.AdamW:
+    """AdamW with decay on weights only: biases and norms, which have one dimension, go without it.
+
+    `backbone_lr` is the rate of `model.backbone` where that shall differ from `lr`.
+    """
+    backbone = set(model.backbone.parameters()) if backbone_lr else set()
     groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [], "lr": rate, "weight_decay": decay} for rate in (lr, backbone_lr) for decay in (weight_decay, 0.0)
     ]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        groups[2 * (parameter in backbone) + (parameter.dim() <= 1)]["params"].append(parameter)
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
 
