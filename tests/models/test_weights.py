@@ -18,7 +18,13 @@ from varec_lib.errors import ConfigError, WeightsError
 from varec_lib.models.frame_average import FrameAverage, FrameEncoder
 from varec_lib.models.r3d18 import R3D18
 from varec_lib.models.weights import (
-    fetch, freeze, load_backbone, prepare_backbone, pretrained_url, read_state_dict, train_mode,
+    fetch,
+    freeze,
+    load_backbone,
+    prepare_backbone,
+    pretrained_url,
+    read_state_dict,
+    train_mode,
 )  # fmt: skip
 
 IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet_features.pt"
