@@ -112,6 +112,21 @@ def test_same_seed_gives_the_same_run_however_many_workers(tiny_config, assert_s
         assert_same_run(first, train(tiny_config(seed=1, num_workers=workers), progress=False))
 
 
+def test_workers_live_from_epoch_to_epoch(tiny_config, monkeypatch, tmp_path):
+    """Training and validation have theirs: starting new ones costs a large process much of an epoch."""
+    read, log = StoredFrames.read, tmp_path / "log"
+
+    def logged(frames, row, indices):
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return read(frames, row, indices)
+
+    monkeypatch.setattr(StoredFrames, "read", logged)
+    train(tiny_config(num_workers=1, epochs=4), progress=False)
+    processes = set(log.read_text().split())
+    assert len(processes) == 3 and str(os.getpid()) not in processes  # the third is the test's
+
+
 def test_frames_decoded_anew_or_stored_give_the_same_run(tiny_config, assert_same_run):
     assert_same_run(*(train(tiny_config(store=form), progress=False) for form in ("raw", "off")))
 

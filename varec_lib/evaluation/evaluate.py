@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
@@ -52,16 +52,40 @@ def predict_table(
     rows, and all return all predictions. Leaves the model in evaluation mode. Raises `ConfigError` without views,
     `DataError` without rows, `VideoError`.
     """
-    if views < 1:
-        raise ConfigError(f"views is {views}, but must be at least 1.")
     if not len(table):
         raise DataError("There is no video to evaluate: the split is empty.")
+    source = source or VideoFiles(table, preprocess)
+    loader = evaluation_loader(
+        source, preprocess, views=views, order=order, batch_size=batch_size, num_workers=num_workers
+    )
+    return predict_batches(model, loader, table, classes, preprocess, precision=precision, progress=progress)
+
+
+def evaluation_loader(
+    source: Frames, preprocess: Preprocess, *, views: int = 1, order: Order = "forward", batch_size: int = 32,
+    num_workers: int = 0,
+) -> DataLoader:  # fmt: skip
+    """Batches of this process's share of the videos: clips `(B, V, T, C, H, W)` and rows, `batch_size` clips each."""
+    if views < 1:
+        raise ConfigError(f"views is {views}, but must be at least 1.")
+    clips, processes = EvalClips(source, preprocess, views=views, order=order), PartialState()
+    mine = Subset(clips, range(processes.process_index, len(clips), processes.num_processes))
+    return make_loader(mine, batch_size=max(batch_size // views, 1), num_workers=num_workers)
+
+
+def predict_batches(
+    model: nn.Module,
+    loader: DataLoader,
+    table: pd.DataFrame,
+    classes: list[str],
+    preprocess: Preprocess,
+    *,
+    precision: str = "auto",
+    progress: bool = True,
+) -> Predictions:
+    """As `predict_table`, from a loader of its rows that may be used again."""
     model.eval()
-    precision = resolve_precision(precision, next(model.parameters()).device)
-    clips = EvalClips(source or VideoFiles(table, preprocess), preprocess, views=views, order=order)
-    processes = PartialState()
-    mine = range(processes.process_index, len(clips), processes.num_processes)
-    loader = make_loader(Subset(clips, mine), batch_size=max(batch_size // views, 1), num_workers=num_workers)
+    precision, views = resolve_precision(precision, next(model.parameters()).device), loader.dataset.dataset.views
     # An iterator, not the loader: tqdm in a notebook would start a second one, with workers of its own.
     bar = tqdm(iter(loader), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=not progress)
     found = [(rows.numpy(), class_probabilities(model, batch, preprocess, precision).numpy()) for batch, rows in bar]

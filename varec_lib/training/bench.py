@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import Frames, VideoFiles, make_loader
+from varec_lib.data.dataset import Frames, VideoFiles
 from varec_lib.errors import ConfigError
 from varec_lib.models.weights import train_mode
 from varec_lib.training.feed import ClipFeed
@@ -124,9 +124,7 @@ class _Ours:
 
     def _loader(self) -> DataLoader:
         self.feed.batches.epoch += 1
-        return make_loader(
-            self.feed.loader.dataset, num_workers=self.feed.loader.num_workers, batches=self.feed.batches
-        )
+        return self.feed.loader
 
     def _step(self, batch: tuple) -> None:
         self.update([batch], len(batch.labels))

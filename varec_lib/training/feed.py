@@ -27,7 +27,7 @@ from varec_lib.data.dataset import (
     make_loader,
 )
 from varec_lib.data.store import FrameStore
-from varec_lib.evaluation.evaluate import predict_table
+from varec_lib.evaluation.evaluate import evaluation_loader, predict_batches, predict_table
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.models.precision import autocast
@@ -64,6 +64,7 @@ class ClipFeed:
         )  # fmt: skip
         self.inputs = Inputs(config, about.preprocess, len(about.classes))
         self.loader = make_loader(self.clips, num_workers=config.num_workers, batches=self.batches)
+        self.val_loader: DataLoader | None = None
 
     @property
     def fixed_views(self) -> int:
@@ -98,7 +99,16 @@ class ClipFeed:
 
     def validate(self, model: nn.Module) -> Predictions:
         """Predictions for the validation split."""
-        return self.predict(model, "val")
+        about = self.about
+        if self.val_loader is None:
+            self.val_loader = evaluation_loader(
+                self.frames("val"), about.preprocess, batch_size=self.config.batch_size,
+                num_workers=self.config.num_workers,
+            )  # fmt: skip
+        return predict_batches(
+            model, self.val_loader, self.split("val"), about.classes, about.preprocess,
+            precision=self.precision, progress=self.progress,
+        )  # fmt: skip
 
 
 class FeatureFeed(ClipFeed):
