@@ -1,6 +1,7 @@
 """Shared fixtures: real video files whose every frame is known, small datasets made of them, a checkpoint."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from varec_lib.data.transforms import IMAGENET, Preprocess
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.models.registry import build_model
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would ours
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
 BITS = 8
 

@@ -86,14 +86,15 @@ def test_ctrl_c_and_on(start, train_command, the_experiment, whole, assert_same_
     assert_same_run(whole(), experiment)
 
 
-def test_killed_data_worker(start, train_command, the_experiment, whole, assert_same_run):
-    """As by the kernel, when memory runs out."""
+@pytest.mark.parametrize("which", [0, -1], ids=["training", "validation"])
+def test_killed_data_worker(start, train_command, the_experiment, whole, assert_same_run, which):
+    """As by the kernel, when memory runs out; validation's workers wait while the second epoch is trained."""
     process = start(*train_command(epochs=3, num_workers=2, save_minutes=0))
     process.wait_for_step(8)
     children = psutil.Process(process.process.pid).children()
     workers = [child for child in children if child.cmdline() == psutil.Process(process.process.pid).cmdline()]
-    assert len(workers) == 2
-    workers[0].kill()
+    assert len(workers) == 4
+    sorted(workers, key=lambda worker: worker.create_time())[which].kill()
     assert process.status() == 2, process.shown
     experiment = the_experiment()
     (line,) = [line for line in process.shown.replace("\r", "\n").splitlines() if line.startswith("varec: ")]
