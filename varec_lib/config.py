@@ -89,8 +89,8 @@ class TrainConfig:
     """Blend pairs of clips and labels, with weights drawn from Beta(a, a); 0.2 to 0.8 for long trainings on few
     videos. 0: off."""
     cutmix: float = 0.0
-    """Paste a box of one clip into another, the same box in all frames; for long trainings where actors fill the
-    frame: in short ones it cost accuracy. 1 is usual. 0: off."""
+    """Paste a box of one clip into another, the same box in all frames; for long trainings only: in short ones it
+    cost accuracy. 1 is usual. 0: off."""
     ema: float = 0.0
     """Average the weights over about 1/(1 - ema) steps and test the average; 0.99 to 0.999 smooths a validation curve
     that jumps. 0: off."""

@@ -25,7 +25,7 @@ from varec_lib.models.weights import (
     pretrained_url,
     read_state_dict,
     train_mode,
-)  # fmt: skip
+)
 
 IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet_features.pt"
 
