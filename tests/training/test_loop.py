@@ -315,6 +315,19 @@ def test_frozen_backbone_keeps_weights_and_statistics(tiny_config, weights_of):
     assert not first["head.1.weight"].eq(0).all()
 
 
+def test_backbone_learns_at_its_own_rate(tiny_config, weights_of):
+    """A hundredth of the other's rate, so that it moves about a hundredth as far."""
+    config = tiny_config(epochs=1, weight_decay=0.0)
+    rates = {"fast": 0.0, "slow": config.lr / 100, "still": 1e-12}  # 0: as the head
+    found = {name: weights_of(train(config.replaced(backbone_lr=rate), progress=False)) for name, rate in rates.items()}
+    names = [name for name in found["still"] if name.startswith("backbone.") and name.endswith("weight")]
+    moved = {
+        kind: max((found[kind][name] - found["still"][name]).abs().max().item() for name in names)
+        for kind in ("slow", "fast")
+    }
+    assert 0 < moved["slow"] < moved["fast"] / 20
+
+
 def test_backbone_starts_from_the_weights_file(tiny_config, tmp_path, capsys, weights_of):
     torch.manual_seed(9)
     weights = {"0.weight": torch.randn(4, 3, 3, 3), "0.bias": torch.randn(4), "9.weight": torch.ones(1)}
