@@ -4,6 +4,10 @@
 class VarecError(Exception):
     """Base of every error a user can cause; the command line prints it in one line and exits with 2."""
 
+    def __str__(self) -> str:
+        """What was said. An error in a data worker arrives with the worker's traceback before it: that is left out."""
+        return super().__str__().rsplit(f"{type(self).__module__}.{type(self).__qualname__}: ", 1)[-1].strip()
+
 
 class ConfigError(VarecError):
     """A setting is out of range, unknown, or contradicts another."""

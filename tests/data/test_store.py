@@ -263,6 +263,24 @@ def test_a_changed_video_is_decoded_anew_and_no_other(films, open_store, table):
     assert len(index_lines(store)) == 7
 
 
+def test_whoever_reads_former_frames_of_a_changed_video_goes_on_reading_them(films, open_store, table):
+    """A training that started earlier: later builds neither cut off nor use again the place it reads from."""
+    store = open_store()
+    update(store, table)
+    reader, last = store.frames_of(table), table["path"].iloc[5]
+    before = [reader.read(row, [0]) for row in range(6)]
+    for round_ in range(1, 4):
+        for number, path in enumerate(table["path"]):
+            size = cv2.VideoCapture(path).read()[1].shape[:2]
+            draw(Path(path), 9 + round_, size, seed=100 * round_ + number)
+            if path == last or number % 2:
+                update(open_store(), table)
+    assert all(torch.equal(reader.read(row, [0]), before[row]) for row in range(6))
+    fresh = open_store()
+    update(fresh, table)
+    assert_right(fresh, table)
+
+
 def test_another_time_of_change_counts_as_a_change(films, open_store, table):
     store = open_store()
     update(store, table)

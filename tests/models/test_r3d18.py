@@ -7,6 +7,7 @@ from torch import nn
 from torchvision.models.video import r3d_18
 
 from varec_lib.models.r3d18 import R3D18, TimePaddedConv3d
+from varec_lib.models.weights import channels_last
 
 needs_bf16 = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("avx512_bf16") and not torch.cpu.get_capabilities().get("amx_bf16"),
@@ -58,16 +59,39 @@ def test_stock_conv3d_fails_the_same_criterion():
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1), (1, 3, 3), (5, 3, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_time_padded_convolution_is_the_same_function(kernel, stride):
+@pytest.mark.parametrize("depth", [2, 6])  # it pads by itself at depth 2 only
+def test_time_padded_convolution_is_the_same_function(kernel, stride, depth):
     torch.manual_seed(0)
     stock = nn.Conv3d(3, 4, kernel, stride=stride, padding=tuple(k // 2 for k in kernel))
     padded = TimePaddedConv3d(3, 4, kernel, stride=stride, padding=stock.padding)
     padded.load_state_dict(stock.state_dict())
-    x = torch.randn(2, 3, 6, 8, 10)
+    x = torch.randn(2, 3, depth, 8, 10)
     torch.testing.assert_close(padded(x), stock(x), rtol=1e-5, atol=1e-5)
     for conv in (stock, padded):
         conv(x).square().sum().backward()
     torch.testing.assert_close(padded.weight.grad, stock.weight.grad, rtol=1e-4, atol=1e-3)
+
+
+def test_weights_and_activations_are_channels_last():
+    """The layout that convolutions are fast in."""
+    model, layouts = channels_last(R3D18(4)), {}
+
+    def note(name, tensor):
+        layouts[name] = tensor.is_contiguous(memory_format=torch.channels_last_3d)
+
+    def hook(name):
+        def both(conv, inputs, output):
+            note(f"{name} in", inputs[0])
+            note(f"{name} out", output)
+
+        return both
+
+    for name, conv in [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv3d)]:
+        note(f"{name}.weight", conv.weight)
+        conv.register_forward_hook(hook(name))
+    model(torch.rand(2, 8, 3, 32, 32))
+    assert len(layouts) == 3 * 20
+    assert [name for name, last in layouts.items() if not last] == []
 
 
 def test_same_scores_and_names_as_torchvision():

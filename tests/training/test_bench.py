@@ -1,6 +1,8 @@
 """What `varec bench` measures, and what it concludes. Figures themselves are not asserted: they are benchmarks."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,14 @@ def test_measures_every_part_and_leaves_no_experiment(tiny_config):
     assert figures["ratio_store_to_decode"] == figures["store_clips_per_s"] / figures["decode_clips_per_s"]
     assert not [name for name in figures if "stock" in name or name.startswith("ratio_train")]
     assert not config.experiments_dir.exists()
+
+
+def test_a_model_of_ones_own(start, train_command, plugin):
+    _, _, *flags = train_command(model="slow_plain", plugin=plugin)
+    flags = [flag for flag in flags if flag != "--no-progress"]
+    process = start(Path(sys.executable).with_name("varec"), "bench", *flags, "--steps", 1, "--rounds", 1, "--json")
+    assert process.status() == 0, process.shown
+    assert json.loads(process.shown[process.shown.index("{") :])["model"] == "slow_plain"
 
 
 def test_without_a_store_it_is_not_measured(tiny_config):

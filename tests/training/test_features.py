@@ -1,6 +1,8 @@
 """A frozen backbone's features are computed once, stored, and give the very training that the clips would give."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from varec_lib.config import TrainConfig
+from varec_lib.errors import StoreError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed, FeatureFeed
@@ -321,3 +324,62 @@ def test_only_the_features_of_one_run_lie_in_the_state(frozen_config):
 
 def test_clip_feed_is_what_features_replace():
     assert issubclass(FeatureFeed, ClipFeed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: os.truncate(file, 1000),
+        lambda file: file.write_bytes(file.read_bytes() + b"more"),
+        lambda file: file.with_suffix(".json").unlink(),
+        lambda file: file.with_suffix(".json").write_text('{"shape": '),
+    ],
+    ids=["truncated", "too-long", "description-lost", "description-damaged"],
+)
+def test_damaged_features_are_computed_again(frozen_config, assert_same_run, capsys, damage):
+    first, _ = run(frozen_config())
+    damage(files(first.config)[0])
+    capsys.readouterr()
+    again, seen = run(frozen_config())
+    assert seen == 18
+    assert "The stored features of train are damaged and computed again" in capsys.readouterr().out
+    assert_same_run(first, again)
+
+
+def test_their_size_is_announced_and_too_little_room_refused(frozen_config, monkeypatch, capsys):
+    config = frozen_config()
+    usage = shutil.disk_usage(config.store_dir.parent)
+    train(frozen_config(epochs=1), progress=False)
+    assert "features of 18 train clips once: 0.0 MB" in capsys.readouterr().out
+    for file in files(config):
+        file.unlink()
+        file.with_suffix(".json").unlink()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=18 * 4 * 64 * 4 - 1))
+    with pytest.raises(StoreError, match=r"The features of train need 0\.0 MB, but .* has 0\.0 MB free"):
+        train(config, progress=False)
+    assert files(config) == []
+
+
+FULL = """
+import resource, sys
+from varec_lib.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_is_an_error_and_the_next_run_goes_on(
+    start, train_command, frozen_config, the_experiment, capsys
+):
+    """A limit on the size of files stands for the disk: the store of frames exists already."""
+    config = frozen_config(model="slow_tiny", save_minutes=5)
+    train(config.replaced(epochs=1, experiments_dir=config.experiments_dir.parent / "other"), progress=False)
+    for file in files(config):
+        file.unlink()
+    flags = train_command(freeze_backbone=True, augment=False, store_dir=config.store_dir)[1:]
+    process = start(sys.executable, "-c", FULL, *flags)
+    assert process.status() == 2, process.shown
+    lines = [line for line in process.shown.splitlines() if line.startswith("varec: ")]
+    assert len(lines) == 1 and "features could not be stored (File too large). What is finished is kept" in lines[0]
+    assert "Traceback" not in process.shown

@@ -38,7 +38,7 @@ def test_killed_twice_in_mid_epoch(start, train_command, the_experiment, whole, 
     first.wait_for_step(4)
     first.kill()
     experiment = the_experiment()
-    assert torch.load(experiment.folder / LAST, weights_only=True)["batches_done"] in (2, 3)
+    assert torch.load(experiment.folder / LAST, weights_only=True)["steps_done"] in (2, 3)
     assert not (experiment.folder / "results.json").exists()
     second = start(train_command()[0], "train", "--resume", experiment.folder)
     second.wait_for_step(6)
@@ -62,15 +62,15 @@ def test_killed_with_many_options_and_the_usual_saving(start, train_command, the
     assert_same_run(whole(**others), the_experiment())
 
 
-def test_killed_in_the_first_epoch(start, train_command, the_experiment):
+def test_killed_before_anything_was_saved(start, train_command, the_experiment, whole, assert_same_run):
     process = start(*train_command(epochs=3))
     process.wait_for_step(2)
     process.kill()
+    assert not (the_experiment().folder / LAST).exists()
     again = start(train_command()[0], "train", "--resume", the_experiment().folder)
-    assert again.status() == 2
-    (line,) = again.shown.splitlines()
-    assert line.startswith("varec: ")
-    assert "has no checkpoints/last/state.pt: the run ended before its first epoch did. Start it again." in line
+    assert again.status() == 0, again.shown
+    assert "The run ended before anything was saved: starting from its beginning." in again.shown
+    assert_same_run(whole(), the_experiment())
 
 
 def test_ctrl_c_and_on(start, train_command, the_experiment, whole, assert_same_run):

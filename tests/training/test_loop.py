@@ -1,5 +1,6 @@
 """The training loop: what it leaves behind, that it repeats itself, and how it ends early."""
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.precision import default_device
 from varec_lib.models.registry import build_model, register_model
+from varec_lib.training import state as state_module
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
 from varec_lib.training.loop import train
@@ -205,6 +207,87 @@ def test_non_finite_loss_names_its_clips_and_spoils_nothing(
     assert_same_run(whole, again)
 
 
+class Spoiled(torch.autograd.Function):
+    """Passes values on; their gradient becomes infinite."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * torch.inf
+
+
+@register_model("spoiling")
+class Spoiling(Poisoned):
+    """Gives an infinite gradient in one training step; the loss of that step is an ordinary number."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        Poisoned.steps += self.training
+        scores = self.head(clips.mean(dim=(1, 3, 4)))
+        return Spoiled.apply(scores) if self.training and Poisoned.steps == Poisoned.bad_step else scores
+
+
+@pytest.mark.parametrize("clip_grad", [0.0, 1.0])
+@pytest.mark.parametrize(("bad_step", "batch"), [(8, 3), (10, 5)])  # in the middle of the second epoch, and at its end
+def test_infinite_gradient_names_its_clips_and_spoils_nothing(tiny_config, assert_same_run, clip_grad, bad_step, batch):
+    config = tiny_config(model="spoiling", epochs=3, save_minutes=0, clip_grad=clip_grad)
+    Poisoned.bad_step = Poisoned.steps = 0
+    whole = train(config, progress=False)
+    Poisoned.bad_step, Poisoned.steps = bad_step, 0
+    with pytest.raises(TrainingError, match=rf"The gradient became (inf|nan) in epoch 2, batch {batch} \("):
+        train(config.replaced(experiment_name="bad"), progress=False)
+    (folder,) = config.experiments_dir.glob("bad*")
+    again = train(config.replaced(resume=folder, experiment_name="bad"), progress=False)
+    assert_same_run(whole, again)
+
+
+@pytest.mark.parametrize("save_minutes", [0, 5])
+def test_infinite_weights_are_never_saved(tiny_config, save_minutes):
+    """Loss and gradient are numbers, but the step is so long that the weights are not."""
+    config = tiny_config(lr=1e38, warmup_epochs=0, weight_decay=10.0, batch_size=18, save_minutes=save_minutes)
+    with pytest.raises(TrainingError, match=r"Weights became infinite in epoch 1, batch 1\. The checkpoints"):
+        train(config, progress=False)
+    (folder,) = config.experiments_dir.iterdir()
+    assert not (folder / LAST).exists() and not Experiment(folder).best_checkpoint.exists()
+    assert train(config.replaced(resume=folder, lr=0.01), progress=False).results["epochs_run"] == 2
+
+
+def test_a_full_disk_is_named_and_the_run_can_go_on(tiny_config, assert_same_run, monkeypatch):
+    whole = train(tiny_config(epochs=3), progress=False)
+
+    def full(folder, saved):
+        if saved["epoch"] == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / LAST))
+        original(folder, saved)
+
+    original = state_module.save_state
+    with monkeypatch.context() as patched, pytest.raises(TrainingError) as raised:
+        patched.setattr(state_module, "save_state", full)
+        train(tiny_config(epochs=3, experiment_name="full"), progress=False)
+    (folder,) = whole.folder.parent.glob("full*")
+    assert re.match(rf"{folder / LAST}: No space left on device. .*varec train --resume {folder}$", str(raised.value))
+    again = train(tiny_config(epochs=3, experiment_name="full", resume=folder), progress=False)
+    assert_same_run(whole, again)
+
+
+@pytest.mark.slow
+def test_a_video_that_a_worker_cannot_read_is_named_in_one_line(
+    start, train_command, numbered_dataset, the_experiment, tmp_path
+):
+    """Damaged after the check: the worker's error arrives without its traceback."""
+    data = Path(shutil.copytree(numbered_dataset, tmp_path / "data"))
+    process = start(*train_command(data_dir=data, store="off", num_workers=1, epochs=100, patience=0))
+    process.wait_for_step(5)
+    for file in (data / "videos").glob("*/*.mkv"):
+        file.write_bytes(file.read_bytes()[:2000])
+    assert process.status() == 2, process.shown
+    assert "Traceback" not in process.shown
+    last = process.shown.replace("\r", "\n").strip().splitlines()[-1]
+    assert re.match(r"varec: .*\.mkv: (ends after|not a video|frame)", last)
+
+
 def order_of_epoch(config: TrainConfig, epoch: int) -> list[str]:
     """Names of the training videos as an epoch meets them."""
     table = load_manifest(config.data_dir)
@@ -244,18 +327,18 @@ def test_ctrl_c_keeps_the_best_checkpoint(start, train_command, the_experiment, 
 
 
 @pytest.mark.parametrize(
-    ("split", "others", "advice"),
+    ("split", "others"),
     [
-        ("train", {}, "run it again"),
-        ("val", {"save_minutes": 0}, "--resume"),
-        ("test", {}, "--resume"),
-        ("train", {"model": "tiny_in_parts", "freeze_backbone": True, "augment": False}, "run it again"),
-        ("val", {"model": "tiny_in_parts", "freeze_backbone": True, "augment": False}, "run it again"),
+        ("train", {}),
+        ("val", {"save_minutes": 0}),
+        ("test", {}),
+        ("train", {"model": "tiny_in_parts", "freeze_backbone": True, "augment": False}),
+        ("val", {"model": "tiny_in_parts", "freeze_backbone": True, "augment": False}),
     ],
     ids=["training", "validation", "test", "features-train", "features-val"],
 )
-def test_data_worker_that_dies_is_reported_wherever_it_dies(tiny_config, monkeypatch, tmp_path, split, others, advice):
-    """As when the kernel runs out of memory. What can be done next depends on whether a state was saved."""
+def test_data_worker_that_dies_is_reported_wherever_it_dies(tiny_config, monkeypatch, tmp_path, split, others):
+    """As when the kernel runs out of memory. It can be resumed, also where nothing was saved yet."""
 
     def frames(feed, name):
         source = original_frames(feed, name)
@@ -271,12 +354,11 @@ def test_data_worker_that_dies_is_reported_wherever_it_dies(tiny_config, monkeyp
     monkeypatch.setattr(ClipFeed, "frames", frames)
     monkeypatch.setattr(StoredFrames, "read", read)
     config = tiny_config(num_workers=1, store_dir=tmp_path / "store", **others)
-    with pytest.raises(TrainingError, match=f"A data worker died: .*{advice}"):
+    with pytest.raises(TrainingError, match=r"A data worker died: .*Go on with: varec train --resume"):
         train(config, progress=False)
-    if advice == "--resume":
-        (folder,) = config.experiments_dir.iterdir()
-        monkeypatch.undo()
-        assert train(config.replaced(resume=folder), progress=False).results["test"]
+    (folder,) = config.experiments_dir.iterdir()
+    monkeypatch.undo()
+    assert train(config.replaced(resume=folder), progress=False).results["test"]
 
 
 @register_model("tiny_in_parts")

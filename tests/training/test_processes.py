@@ -14,6 +14,7 @@ import torch
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.loop import train
+from varec_lib.training.state import LAST
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
 BIN = Path(sys.executable).parent
@@ -165,3 +166,26 @@ def test_all_go_on_where_only_some_counted_the_restart(start, torchrun, the_expe
     assert again.status() == 0, again.shown
     assert "Continuing in epoch 1 after" in again.shown
     assert the_experiment().results["epochs_run"] == 1
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_another_number_of_processes_goes_on_with_the_same_steps(
+    start, train_command, torchrun, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path, first, then
+):
+    """In the middle of an epoch; each step takes the very clips that it would have taken."""
+    settings = {"model": "slow_plain", "augment": False, "epochs": 2, "save_minutes": 0, "scheduler": "cosine"}
+    words = {1: train_command(**settings, batch_size=6), 2: torchrun("--standalone", **settings, batch_size=3)}
+    process = start(*words[first])
+    process.wait_for_step(3)
+    process.kill()
+    experiment = the_experiment()
+    done = torch.load(experiment.folder / LAST, weights_only=True)["steps_done"]
+    assert 0 < done < 3
+    varec = words[then].index(BIN / "varec")
+    again = start(*words[then][: varec + 1], "train", "--resume", experiment.folder)
+    assert again.status() == 0, again.shown
+    assert "A step takes 6 clips as before: " in again.shown
+    assert len(again.steps()) == 2 * 3 - done
+    assert the_experiment().results["processes"] == then
+    one = alone(tiny_config(**settings, plugin=plugin, batch_size=6), tmp_path)
+    assert_same_training(the_experiment(), one, history_of, weights_of)

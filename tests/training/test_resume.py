@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.decode import probe
 from varec_lib.errors import ResumeError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import state
@@ -175,15 +176,30 @@ def test_interrupt_between_two_steps_saves_there(crashing_config, assert_same_ru
         broken = train(crashing_config(save_minutes=5), progress=False)
     assert broken.results["stopped"] == "interrupted"
     assert f"no epoch done. Go on with: varec train --resume {broken.folder}" in capsys.readouterr().out
-    assert torch.load(broken.folder / LAST, weights_only=True)["batches_done"] == 3
+    assert torch.load(broken.folder / LAST, weights_only=True)["steps_done"] == 3
     assert_same_run(whole, train(resumed(broken), progress=False))
     assert broken.results["stopped"] == "all epochs done"
 
 
-def test_killed_before_any_state_has_nothing_to_resume(crashing_config):
+@pytest.mark.parametrize("last_written", ["config.json", "launch.json", "history.csv"])
+def test_killed_before_any_state_it_starts_from_the_beginning(crashing_config, assert_same_run, last_written):
+    whole = train(crashing_config(save_minutes=5), progress=False)
     broken = train_until(3, crashing_config(save_minutes=5))
-    with pytest.raises(ResumeError, match=r"has no checkpoints/last/state\.pt.*Start it again"):
-        train(resumed(broken), progress=False)
+    if last_written == "config.json":
+        (broken.folder / "launch.json").unlink()
+    elif last_written == "history.csv":  # between the record of the first epoch and its state
+        broken.write_history(whole.history.iloc[:1].to_dict("records"))
+    assert_same_run(whole, train(resumed(broken), progress=False))
+
+
+def test_a_state_that_was_deleted_is_not_taken_for_one_not_yet_written(crashing_config):
+    broken, done = train_until(14, crashing_config()), train(crashing_config(epochs=1), progress=False)
+    for experiment in (broken, done):
+        (experiment.folder / LAST).unlink()
+        before = experiment.best_checkpoint.read_bytes()
+        with pytest.raises(ResumeError, match=r"is gone, nothing to go on from\. The best checkpoint is there"):
+            train(resumed(experiment), progress=False)
+        assert experiment.best_checkpoint.read_bytes() == before
 
 
 def test_folder_that_is_no_experiment(tiny_config, tmp_path):
@@ -255,8 +271,6 @@ def assert_refused(experiment: Experiment, message: str, **changed: object) -> N
     ("changed", "message"),
     [
         ({"model": "tiny"}, "model was crashing and is now tiny"),
-        ({"batch_size": 8}, "batch_size was 4 and is now 8"),
-        ({"accumulate": 2}, "accumulate was 1 and is now 2"),
         ({"scheduler": "cosine"}, "scheduler was plateau and is now cosine"),
         ({"ema": 0.9}, "ema was 0.0 and is now 0.9"),
         ({"seed": 1, "num_frames": 8}, "num_frames was 4 and is now 8, seed was 0 and is now 1"),
@@ -272,7 +286,52 @@ def test_other_settings_are_refused_by_name(broken, changed, message):
 def test_every_setting_is_either_fixed_or_changeable():
     """A new flag must be thought of here: fixed is the safe side."""
     assert state.CHANGEABLE < set(TrainConfig.__dataclass_fields__)
-    assert not state.CHANGEABLE & {"model", "batch_size", "seed", "num_frames", "frame_size", "accumulate", "ema"}
+    assert not state.CHANGEABLE & {"model", "seed", "num_frames", "frame_size", "ema"}
+
+
+@register_model("crashing_plain")
+def crashing_plain(num_classes: int, num_frames: int) -> torch.nn.Module:
+    """Neither batch norm nor dropout, so that it does not matter how a step's clips are cut into batches."""
+    model = crashing(num_classes, num_frames)
+    model.backbone[1] = model.head[0] = torch.nn.Identity()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ({"batch_size": 2}, (2, 2)),
+        ({"batch_size": 3}, (2, 2)),
+        ({"batch_size": 1, "accumulate": 9}, (1, 4)),
+        ({"batch_size": 8}, (4, 1)),
+        ({"accumulate": 2}, (4, 1)),
+    ],
+)
+def test_other_batches_keep_the_clips_of_a_step(crashing_config, history_of, weights_of, capsys, asked, got):
+    config = crashing_config(model="crashing_plain", augment=False, scheduler="cosine")
+    whole = train(config, progress=False)
+    broken = train_until(9, config)  # in the second epoch, after 3 of its 5 steps
+    capsys.readouterr()
+    again = train(resumed(broken, **asked), progress=False)
+    assert (again.config.batch_size, again.config.accumulate) == got
+    processes = f"1 process with --batch_size {got[0]} and --accumulate {got[1]}"
+    assert f"A step takes 4 clips as before: {processes}" in capsys.readouterr().out
+    for name, column in history_of(whole).items():
+        assert history_of(again)[name].tolist() == pytest.approx(column.tolist(), abs=1e-5), name
+    for name, tensor in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(again)[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_layers_that_have_changed_are_named(broken, monkeypatch):
+    """As when the plugin that defines the model was edited."""
+    original = build_model("tiny", 3, num_frames=4).__class__.__init__
+
+    def wider(model, num_classes, num_frames):
+        original(model, num_classes, num_frames)
+        model.backbone[0] = torch.nn.Conv2d(3, 4, 5, stride=2)
+
+    monkeypatch.setattr(build_model("tiny", 3, num_frames=4).__class__, "__init__", wider)
+    assert_refused(broken, "trained another crashing: .*size mismatch for backbone.0.weight")
 
 
 def change_csv(file: Path, change) -> None:
@@ -292,6 +351,14 @@ def test_other_label_is_noticed(broken, dataset):
 
 def test_video_of_another_length_is_noticed(broken, dataset, write_video):
     write_video(dataset / "videos" / "alpha" / "alpha_0.mkv", 9)
+    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+
+
+def test_video_of_the_same_length_is_noticed(broken, dataset, write_video):
+    video = dataset / "videos" / "alpha" / "alpha_0.mkv"
+    frames = probe(video).frames
+    write_video(video, range(100, 100 + frames))
+    assert probe(video).frames == frames
     assert_refused(broken, "is not the dataset of", data_dir=dataset)
 
 
@@ -417,6 +484,23 @@ def test_restart_by_torchrun_finds_the_unfinished_experiment(crashing_config, as
     assert train(crashing_config(epochs=1), progress=False).folder not in (whole.folder, broken.folder, other.folder)
 
 
+def test_job_that_torchrun_started_anew_without_counting_it(crashing_config, assert_same_run, monkeypatch):
+    """As when a machine joins or leaves: the restart count stays 0, the job keeps its name."""
+    whole = train(crashing_config(), progress=False)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-1")
+    broken = train_until(8, crashing_config())
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-2")
+    other = train_until(8, crashing_config())
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-1")
+    again = train(crashing_config(), progress=False)
+    assert again.folder == broken.folder != other.folder
+    assert_same_run(whole, again)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # of torchrun without a rendezvous
+    assert train(crashing_config(epochs=1), progress=False).folder not in (broken.folder, other.folder)
+    assert not (other.folder / "results.json").exists()
+
+
 def test_restart_passes_over_folders_that_are_no_experiments(crashing_config, monkeypatch):
     broken = train_until(8, crashing_config())
     for name, text in {"older": '{"setting_of_the_future": 1}', "damaged": "{"}.items():
@@ -430,7 +514,7 @@ def test_saved_state_is_plain_data(crashing_config):
     """Readable by `weights_only`, and the history in it is what history.csv shows."""
     done = train(crashing_config(epochs=1), progress=False)
     saved = torch.load(done.folder / LAST, weights_only=True)
-    assert (saved["format"], saved["epoch"], saved["batches_done"]) == (state.FORMAT, 2, 0)
+    assert (saved["format"], saved["epoch"], saved["steps_done"]) == (state.FORMAT, 2, 0)
     assert json.loads(json.dumps(saved["history"])) == saved["history"]
     assert saved["history"][0]["val_loss"] == pytest.approx(done.history["val_loss"][0])
     assert re.fullmatch("[0-9a-f]{64}", saved["identity"]["dataset"])

@@ -16,7 +16,7 @@ from varec_lib.errors import TrainingError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import loop
 from varec_lib.training.schedule import LearningRate
-from varec_lib.training.step import Inputs, NonFiniteLoss, OptimiserStep, average_of, make_optimizer
+from varec_lib.training.step import Inputs, NonFinite, OptimiserStep, average_of, make_optimizer
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15.73 GiB of which 9.12 MiB is "
@@ -231,7 +231,7 @@ def test_a_loss_that_is_no_number_changes_no_weights(make_step, pieces):
     step([batch], 8)
     before = weights(step)
     batch.clips[5, 0, 0, 0, 0] = 255
-    with pytest.raises(NonFiniteLoss, match="The loss became nan") as raised:
+    with pytest.raises(NonFinite, match="The loss became nan") as raised:
         step(cut(batch, [4, 4]), 8)
     assert raised.value.rows == ([5] if pieces == 4 else [4, 5, 6, 7])
     assert torch.equal(weights(step), before)
@@ -240,7 +240,7 @@ def test_a_loss_that_is_no_number_changes_no_weights(make_step, pieces):
 def test_infinite_loss_is_noticed_too(make_step):
     step = make_step()
     step.network.out.weight.data.fill_(math.inf)
-    with pytest.raises(NonFiniteLoss):
+    with pytest.raises(NonFinite):
         step([clips(8)], 8)
 
 

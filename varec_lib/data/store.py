@@ -52,6 +52,7 @@ class FrameStore:
         self.folder = place / settings.folder_name()
         self.settings = settings
         self.index = pd.DataFrame(columns=COLUMNS).set_index("name", drop=False)
+        self._ends: dict[int, int] = {}  # of each file, where the last video that was ever indexed ends
 
     @classmethod
     def of(cls, config: TrainConfig) -> "FrameStore":
@@ -144,15 +145,19 @@ class FrameStore:
         except (ValueError, KeyError) as error:
             said = " ".join(str(error).split())
             raise StoreError(f"{file}: damaged ({said}). Delete the folder {self.folder}.") from error
-        index = index.drop_duplicates("name", keep="last").set_index("name", drop=False)
-        index.index.name = None
-        ends = {shard: _size(self._shard(shard)) for shard in index["shard"].unique()}
-        lost = index["offset"] + index["bytes"] > index["shard"].map(ends)
+        sizes = {shard: _size(self._shard(shard)) for shard in index["shard"].unique()}
+        lost = index["offset"] + index["bytes"] > index["shard"].map(sizes)
+        newest = ~index["name"].duplicated(keep="last")
         if mend and (lost.any() or whole != text or not whole):  # others will take the place that lost lines name
             partial = file.with_name("index.csv.partial")
             _write_lines(partial, [COLUMNS, *index[~lost].to_numpy(object).tolist()], "w")
             os.replace(partial, file)
-        return index[~lost], int(lost.sum())
+        # A process that started earlier may still read the former frames of a video that was replaced since.
+        ends = (index["offset"] + index["bytes"])[~lost].groupby(index["shard"]).max()
+        self._ends = {int(shard): int(end) for shard, end in ends.items()}
+        index = index[newest & ~lost].set_index("name", drop=False)
+        index.index.name = None
+        return index, int((newest & lost).sum())
 
     def _outdated(self, found: pd.DataFrame) -> np.ndarray:
         """Rows of videos that are not in the index as they are now."""
@@ -178,9 +183,8 @@ class FrameStore:
     def _decode(self, paths: np.ndarray, found: pd.DataFrame, progress: bool, num_workers: int | None) -> None:
         self._check_space(paths)
         for file in self.folder.glob("frames-*.bin"):  # cut off what a killed process left behind its last video
-            inside = self.index[self.index["shard"] == int(file.stem.split("-")[1])]
             with contextlib.suppress(OSError), writing(file):
-                os.truncate(file, int((inside["offset"] + inside["bytes"]).max()) if len(inside) else 0)
+                os.truncate(file, self._ends.get(int(file.stem.split("-")[1]), 0))
         workers = min(cpu_count() if num_workers is None else num_workers, len(paths))
         decoding = Decoding(paths, self.folder, self.settings, max(workers, 1))
         loader = DataLoader(

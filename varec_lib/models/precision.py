@@ -19,7 +19,10 @@ def default_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` becomes bf16 where the device computes in it natively, else fp32; fp16 needs a GPU."""
+    """`auto` becomes bf16 where the device computes in it natively, else fp32; fp16 needs a GPU.
+
+    Of processors those with AVX-512 or AMX count; others that have bf16 (ARM) were not tried, and stay with fp32.
+    """
     if precision == "auto":
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -1,7 +1,7 @@
 """The folder of one training run, and how to find it again.
 
 experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
-    config.json  results.json  history.csv  plots/  tensorboard/
+    config.json  launch.json  results.json  history.csv  plots/  tensorboard/
     checkpoints/best_model.safetensors  checkpoints/last/
 """
 
@@ -63,6 +63,10 @@ class Experiment:
     @property
     def history(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "history.csv")
+
+    def epochs_recorded(self) -> int:
+        """Lines of `history.csv`."""
+        return len(self.history) if (self.folder / "history.csv").exists() else 0
 
     def load_best(self) -> nn.Module:
         """The best model, in evaluation mode on the CPU."""

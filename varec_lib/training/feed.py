@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from varec_lib.data.dataset import (
     class_numbers,
     make_loader,
 )
-from varec_lib.data.store import FrameStore
+from varec_lib.data.store import FrameStore, gigabytes
+from varec_lib.errors import StoreError
 from varec_lib.evaluation.evaluate import evaluation_loader, predict_batches, predict_table
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import Checkpoint
@@ -155,15 +157,23 @@ class FeatureFeed(ClipFeed):
         """Features of all clips as a memory map `(N, ...)`; an interrupted computation goes on where it stopped."""
         order = list(range(len(clips))) if keys is None else keys
         folder = self.store.folder.parent / "features"
-        folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{split}-{self._key(model, split)}.bin"
         partial, about = file.with_suffix(".partial"), file.with_suffix(".json")
-        with FileLock(file.with_suffix(".lock")):
-            if not file.exists():
-                self._compute(model, split, clips, order, partial, about)
-                os.replace(partial, file)
-        shape = json.loads(about.read_text(encoding="utf-8"))["shape"]
-        return np.memmap(file, np.float32, "r", shape=(len(order), *shape))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_suffix(".lock")):
+                if not _whole(file, about, len(order)):
+                    if file.exists():
+                        print(f"The stored features of {split} are damaged and computed again.")
+                        file.unlink()
+                    self._compute(model, split, clips, order, partial, about)
+                    os.replace(partial, file)
+        except OSError as error:
+            raise StoreError(
+                f"{folder}: features could not be stored ({error.strerror}). What is finished is kept. Make room, or "
+                "choose another --store_dir, or --store off."
+            ) from error
+        return np.memmap(file, np.float32, "r", shape=(len(order), *_row_shape(about)))
 
     def _key(self, model: nn.Module, split: str) -> str:
         """A hash of everything that decides the features."""
@@ -172,20 +182,21 @@ class FeatureFeed(ClipFeed):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         draws = (config.augment, config.flip, self.fixed_views, config.seed) if split == "train" else ()
         table = self.split(split)
-        files = [os.stat(path) for path in table["path"]]  # a video that was replaced may be as long as before
-        rows = (dataset_fingerprint(table, config.data_dir), [(file.st_size, file.st_mtime_ns) for file in files])
+        times = [os.stat(path).st_mtime_ns for path in table["path"]]  # a video may be replaced by one of the same size
+        rows = (dataset_fingerprint(table, config.data_dir), times)
         about = (self.about.model, self.about.arguments, self.about.preprocess, self.precision, config.store, rows)
         digest.update(repr((about, draws, torch.__version__)).encode())
         return digest.hexdigest()[:16]
 
     def _compute(self, model: nn.Module, split: str, clips: Dataset, order: list, partial: Path, about: Path) -> None:
         done, device = 0, self.accelerator.device
-        if partial.exists() and about.exists():
-            row_bytes = 4 * int(np.prod(json.loads(about.read_text(encoding="utf-8"))["shape"]))
-            done = partial.stat().st_size // row_bytes
+        if partial.exists() and (shape := _row_shape(about)):
+            row_bytes = 4 * int(np.prod(shape))
+            done = min(partial.stat().st_size // row_bytes, len(order))
             os.truncate(partial, done * row_bytes)
         else:
             partial.unlink(missing_ok=True)
+            about.unlink(missing_ok=True)
         loader = DataLoader(
             clips, batch_size=self.config.batch_size, sampler=order[done:], num_workers=self.config.num_workers,
             generator=torch.Generator(),
@@ -202,10 +213,34 @@ class FeatureFeed(ClipFeed):
                     pixels = self.about.preprocess.normalise(batch[0][:, 0].to(device))
                 features = model.features(pixels).float().cpu().numpy()
                 if not about.exists():
+                    self._check_space(split, len(order), features[0].nbytes)
                     draft = about.with_suffix(".json.partial")  # never half written: it tells the size of a row
                     draft.write_text(json.dumps({"shape": features.shape[1:]}) + "\n", encoding="utf-8")
                     os.replace(draft, about)
                 stream.write(np.ascontiguousarray(features).data)
+
+    def _check_space(self, split: str, count: int, row_bytes: int) -> None:
+        """Says how much disk the features will take; refuses if there is less."""
+        need, free = count * row_bytes, shutil.disk_usage(self.store.folder.parent).free
+        if need > free:
+            raise StoreError(
+                f"The features of {split} need {gigabytes(need)}, but {self.store.folder.parent} has {gigabytes(free)} "
+                "free. Choose another --store_dir, fewer --fixed_views, or --store off."
+            )
+        print(f"Computing the frozen backbone's features of {count} {split} clips once: {gigabytes(need)}", flush=True)
+
+
+def _row_shape(about: Path) -> list[int] | None:
+    """The shape of one clip's features, or None where it was not noted or is damaged."""
+    try:
+        return json.loads(about.read_text(encoding="utf-8"))["shape"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _whole(file: Path, about: Path, rows: int) -> bool:
+    shape = _row_shape(about)
+    return shape is not None and file.exists() and file.stat().st_size == 4 * rows * int(np.prod(shape))
 
 
 class _FeatureClips(Dataset):

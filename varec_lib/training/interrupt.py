@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a training."""
+"""What may end a training early: Ctrl-C, a full disk, a dead data worker, numbers that are none."""
 
 import signal
 import threading
@@ -8,7 +8,6 @@ from typing import Any
 
 from varec_lib.errors import TrainingError
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.state import LAST
 
 
 @contextmanager
@@ -32,15 +31,27 @@ def interrupt_as_event() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def dead_workers_named(experiment: Experiment) -> Iterator[None]:
-    """Turns PyTorch's complaint about a data worker that died, in training, validation or test, into advice."""
+def failures_named(experiment: Experiment) -> Iterator[None]:
+    """Turns a full disk, and PyTorch's complaint about a data worker that died, into advice."""
     try:
         yield
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or experiment.folder}: {error.strerror or error}. What was saved before is kept: when "
+            f"this is mended, go on with: varec train --resume {experiment.folder}"
+        ) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        saved = (experiment.folder / LAST).is_file()
-        again = f"Go on with: varec train --resume {experiment.folder}" if saved else "Then run it again."
         raise TrainingError(
-            f"A data worker died: too little memory (lower --num_workers or --batch_size), or a damaged file. {again}"
+            "A data worker died: too little memory (lower --num_workers or --batch_size), or a damaged file. Go on "
+            f"with: varec train --resume {experiment.folder}"
         ) from error
+
+
+def diverged(what: str, experiment: Experiment) -> TrainingError:
+    """The error of a training whose numbers have become infinite."""
+    return TrainingError(
+        f"{what}. The checkpoints from before are kept. Lower --lr, try --clip_grad 1 or --precision fp32, and go on "
+        f"with: varec train --resume {experiment.folder}"
+    )

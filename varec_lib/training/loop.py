@@ -15,18 +15,18 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
-from varec_lib.errors import TrainingError
+from varec_lib.errors import ResumeError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.models.weights import train_mode
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
-from varec_lib.training.interrupt import dead_workers_named, interrupt_as_event
+from varec_lib.training.interrupt import diverged, failures_named, interrupt_as_event
 from varec_lib.training.report import write_report
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.setup import prepare
-from varec_lib.training.step import NonFiniteLoss, OptimiserStep, average_of, make_optimizer
+from varec_lib.training.step import NonFinite, OptimiserStep, average_of, make_optimizer
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
@@ -40,7 +40,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
     """
     with ExitStack() as stack:
         run = prepare(config, progress, stack)
-        stack.enter_context(dead_workers_named(run.experiment))
+        stack.enter_context(failures_named(run.experiment))
         trainer = Trainer(*run)
         trainer.run()
         write_report(trainer)
@@ -101,6 +101,7 @@ class Trainer:
                 while self.epoch <= self.config.epochs and not self._patience_is_over():
                     row = {"epoch": self.epoch} | self.train_epoch(interrupted)
                     self._share_statistics()
+                    self._check_weights()
                     val = self.feed.validate(self.tested_model)
                     row |= {"val_loss": val.loss(), "val_top1": val.top_k(1)}
                     self.learning_rate.epoch_end(row["val_loss"])
@@ -154,6 +155,7 @@ class Trainer:
             loader = iter(self.feed.loader)
             while batches.start < len(batches.sizes):
                 if interrupted.is_set():
+                    self._check_weights()
                     self.save()
                     raise KeyboardInterrupt
                 group = list(islice(loader, window))
@@ -169,6 +171,7 @@ class Trainer:
                 speed, wait = seen / seconds, waiting / seconds
                 bar.set_postfix_str(f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}")
                 if self._save_is_due():
+                    self._check_weights()
                     self.save()
                     last = time.perf_counter()
         return self._epoch_row()
@@ -176,20 +179,23 @@ class Trainer:
     def _step(self, group: list, total: int) -> tuple[float, int]:
         try:
             result = self.step(group, total)
-        except NonFiniteLoss as error:
+        except NonFinite as error:
             names = ", ".join(os.path.basename(self.feed.paths[row]) for row in error.rows[:4])
             more = f" and {len(error.rows) - 4} more" if len(error.rows) > 4 else ""
             first = next(number for number, batch in enumerate(group, 1) if error.rows[0] in batch.rows)
             batch = self.feed.batches.start + first
-            raise TrainingError(
-                f"The loss became {error.loss} in epoch {self.epoch}, batch {batch} ({names}{more}). The checkpoints "
-                "from before are kept. Lower --lr, try --clip_grad 1 or --precision fp32, and go on with: "
-                f"varec train --resume {self.experiment.folder}"
-            ) from error
+            raise diverged(f"{error} in epoch {self.epoch}, batch {batch} ({names}{more})", self.experiment) from error
         self.learning_rate.step()
         if self.average:
             self.average.update_parameters(self.model)
         return result
+
+    def _check_weights(self) -> None:
+        """Raises `TrainingError` before weights are saved or validated that are infinite or not numbers."""
+        if not all(tensor.isfinite().all() for tensor in self.model.state_dict().values()):
+            raise diverged(
+                f"Weights became infinite in epoch {self.epoch}, batch {self.feed.batches.start}", self.experiment
+            )
 
     def _epoch_row(self) -> dict[str, float]:
         processes = self.accelerator.num_processes
@@ -263,7 +269,7 @@ class Trainer:
             "learning_rate": self.learning_rate.state_dict(),
             "epoch": self.epoch,
             "epoch_lr": self.epoch_lr,
-            "batches_done": self.feed.batches.start,
+            "steps_done": -(-self.feed.batches.start // self.config.accumulate),  # in this epoch
             "pieces": self.step.pieces,
             "history": self.history,
             "best": self.best,
@@ -271,14 +277,19 @@ class Trainer:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Takes up where `state_dict` was written, in the middle of an epoch if need be."""
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        if self.average:
-            self.average.load_state_dict(saved["average"])
+        try:
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if self.average:
+                self.average.load_state_dict(saved["average"])
+        except (RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise ResumeError(f"{self.experiment.folder} trained another {self.config.model}: {said}") from error
         if self.accelerator.scaler and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.learning_rate.load_state_dict(saved["learning_rate"])
-        self.epoch, self.epoch_lr, self.feed.batches.start = saved["epoch"], saved["epoch_lr"], saved["batches_done"]
+        self.epoch, self.epoch_lr, batches = saved["epoch"], saved["epoch_lr"], self.feed.batches
+        batches.start = min(saved["steps_done"] * self.config.accumulate, len(batches.sizes))
         self.step.pieces, self.history, self.best = saved["pieces"], saved["history"], saved["best"]
         processes, rank = saved["processes"], self.accelerator.process_index
         if len(processes) == self.accelerator.num_processes:

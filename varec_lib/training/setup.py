@@ -39,8 +39,6 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
 
     `stack` keeps processes other than the main one silent. Raises `VarecError`.
     """
-    if config.plugin:
-        load_plugin(config.plugin)
     accelerator = make_accelerator(config)
     if not accelerator.is_main_process:  # one process speaks and writes
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
@@ -48,17 +46,27 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
     config = state.continued_config(config)
     model, feed = build(config, accelerator, progress)
     saved = state.load_state(config, feed.about, feed.table) if config.resume else None
-    names = [str(config.resume or Experiment.create(config).folder) if accelerator.is_main_process else ""]
-    experiment = Experiment(Path(broadcast_object_list(names)[0]))
+    experiment = _experiment(config, accelerator)
     counts, classes = feed.table["split"].value_counts(), len(feed.about.classes)
     print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {classes} classes")
     size = parameter_count(model) / 1e6
     print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
-    if saved:
+    if config.resume:
         config = config.replaced(resume=None)
+        if not saved:
+            print("The run ended before anything was saved: starting from its beginning.")
         if accelerator.is_main_process:
             config.save(experiment.folder / "config.json")
     return Run(config, model, feed, experiment, saved)
+
+
+def _experiment(config: TrainConfig, accelerator: Accelerator) -> Experiment:
+    """The experiment that is continued, or a new one."""
+    folder = config.resume
+    if folder is None and accelerator.is_main_process:
+        folder = Experiment.create(config).folder
+        state.record_launch(folder, config)
+    return Experiment(Path(broadcast_object_list([str(folder)])[0]))
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -77,6 +85,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tuple[nn.Module, ClipFeed]:
     """The model with its first weights, and what feeds it; decodes into the frame store what is not there yet."""
+    if config.plugin:
+        load_plugin(config.plugin)
     set_seed(config.seed)  # the same first weights in all processes
     entry = model_entry(config.model)
     store = None if config.store == "off" else FrameStore.of(config)

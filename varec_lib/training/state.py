@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 from dataclasses import fields
@@ -19,20 +20,21 @@ from varec_lib.errors import ConfigError, ResumeError
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.training.experiment import Experiment
 
-FORMAT = 1
+FORMAT = 2
 LAST = Path("checkpoints") / "last" / "state.pt"
 # Settings that a resumed run may change: they do not alter what the saved state means.
 CHANGEABLE = {
-    "data_dir", "epochs", "lr", "patience", "clip_grad", "views", "store", "store_dir", "num_workers", "precision",
-    "save_minutes", "plugin", "strict", "experiments_dir", "experiment_name", "resume",
+    "accumulate", "batch_size", "data_dir", "epochs", "lr", "patience", "clip_grad", "views", "store", "store_dir",
+    "num_workers", "precision", "save_minutes", "plugin", "strict", "experiments_dir", "experiment_name", "resume",
 }  # fmt: skip
 
 
 def dataset_fingerprint(table: pd.DataFrame, data_dir: Path) -> str:
-    """A hash of which videos (by name below the dataset folder, label, split and number of frames) a table holds."""
+    """A hash of which videos a table holds: names below the dataset folder, labels, splits, frames and file sizes."""
     root = os.path.realpath(data_dir)
     names = [os.path.relpath(path, root) if not path.startswith(root) else path[len(root) :] for path in table["path"]]
-    rows = pd.DataFrame({"name": names, **{c: table[c].to_numpy() for c in ("label", "split", "frames")}})
+    sizes = [os.stat(path).st_size for path in table["path"]]  # hashing all of UCF-101 would take minutes
+    rows = table[["label", "split", "frames"]].assign(name=names, size=sizes)
     return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
 
 
@@ -48,12 +50,13 @@ def continued_config(config: TrainConfig) -> TrainConfig:
 
     Raises `ResumeError` if a run that is to be resumed had other settings, or is no run.
     """
-    # Of several machines, only some may have counted the restart; the main process looks for all.
-    if config.resume is None and any(gather_object([os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"])):
-        found = [_unfinished_experiment(config) if PartialState().is_main_process else None]
-        config = config.replaced(resume=broadcast_object_list(found)[0])
     if config.resume is None:
-        return config
+        # Of several machines, only some may have counted the restart; the main process looks for all.
+        restarted = any(gather_object([os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"]))
+        found = broadcast_object_list([_unfinished_experiment(config, restarted)])[0]
+        if found is None:
+            return config
+        config = Experiment(found).config.replaced(resume=found)
     folder = config.resume
     if not (folder / "config.json").is_file():
         raise ResumeError(f"{folder}: not an experiment folder (it has no config.json).")
@@ -63,17 +66,64 @@ def continued_config(config: TrainConfig) -> TrainConfig:
     if changed:
         listed = ", ".join(f"{name} was {getattr(before, name)} and is now {getattr(config, name)}" for name in changed)
         raise ResumeError(f"{folder} cannot be continued with other settings: {listed}. Start a new run for these.")
-    return config
+    return _with_steps_as_before(config, _launch(folder).get("clips_per_step", before.batch_size * before.accumulate))
 
 
-def _unfinished_experiment(config: TrainConfig) -> Path | None:
-    """The newest experiment with exactly this configuration that saved a state but no results: it was killed."""
+def _with_steps_as_before(config: TrainConfig, clips: int) -> TrainConfig:
+    """Batch size and accumulation with which a step takes as many clips as before, however many processes there are.
+
+    Else schedule and place in the epoch would mean something else. Raises `ResumeError` where that cannot be.
+    """
+    processes = PartialState().num_processes
+    share = clips // processes
+    if clips % processes:
+        raise ResumeError(f"A step of this run takes {clips} clips, which {processes} processes cannot share equally.")
+    batch_size = next(size for size in range(min(config.batch_size, share), 0, -1) if share % size == 0)
+    adapted = config.replaced(batch_size=batch_size, accumulate=share // batch_size)
+    if (adapted.batch_size, adapted.accumulate) != (config.batch_size, config.accumulate):
+        print(
+            f"A step takes {clips} clips as before: {processes} process{'es' * (processes > 1)} with --batch_size "
+            f"{adapted.batch_size} and --accumulate {adapted.accumulate}."
+        )
+    return adapted
+
+
+def record_launch(folder: Path, config: TrainConfig) -> None:
+    """Writes `launch.json`: what a resumed run must know of how the first one was started."""
+    clips = config.batch_size * config.accumulate * PartialState().num_processes
+    about = {"clips_per_step": clips, "torchrun_id": _torchrun_id()}
+    (folder / "launch.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+
+
+def _launch(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "launch.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # killed before it was written
+        return {}
+
+
+def _torchrun_id() -> str | None:
+    """What torchrun calls this job, over restarts and changes of its machines; None where it has no name of its own."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
+
+
+def _unfinished_experiment(config: TrainConfig, restarted: bool) -> Path | None:
+    """The newest experiment with this configuration that has no results, if torchrun has started this job before.
+
+    When a machine joins or leaves, torchrun starts all processes anew without counting it; the job's name tells then.
+    """
+    if not PartialState().is_main_process or not (restarted or _torchrun_id()):
+        return None
+    own = config.replaced(batch_size=1, accumulate=1).to_dict()  # a restart with other processes may have changed them
     for file in sorted(config.experiments_dir.glob("*/config.json"), key=os.path.getmtime, reverse=True):
         folder = file.parent
-        if (folder / LAST).is_file() and not (folder / "results.json").exists():
-            with contextlib.suppress(ConfigError):  # written by another version, or damaged
-                if Experiment(folder).config.to_dict() == config.to_dict():
-                    return folder
+        if (folder / "results.json").exists():
+            continue
+        with contextlib.suppress(ConfigError):  # written by another version, or damaged
+            same = Experiment(folder).config.replaced(batch_size=1, accumulate=1).to_dict() == own
+            if same and (restarted or _launch(folder).get("torchrun_id") == _torchrun_id()):
+                return folder
     return None
 
 
@@ -107,14 +157,18 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     os.replace(partial, file)
 
 
-def load_state(config: TrainConfig, about: Checkpoint, table: pd.DataFrame) -> dict[str, Any]:
-    """What `save_state` wrote into `config.resume`, on the CPU.
+def load_state(config: TrainConfig, about: Checkpoint, table: pd.DataFrame) -> dict[str, Any] | None:
+    """What `save_state` wrote into `config.resume`, on the CPU; None where the run ended before it saved anything.
 
-    Raises `ResumeError` where there is none, where it is damaged, or where it belongs to another model or dataset.
+    Raises `ResumeError` where the state is damaged or lost, or belongs to another model or dataset.
     """
     file = config.resume / LAST
     if not file.is_file():
-        raise ResumeError(f"{config.resume}: has no {LAST}: the run ended before its first epoch did. Start it again.")
+        experiment = Experiment(config.resume)
+        # It is saved after every epoch, so a run that was killed before has one line of history at the most.
+        if (config.resume / "results.json").exists() or experiment.epochs_recorded() > 1:
+            raise ResumeError(f"{config.resume}: {LAST} is gone, nothing to go on from. The best checkpoint is there.")
+        return None
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its unpickler and zip reader do

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
+from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -49,12 +50,12 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=mean, use_buffers=True)
 
 
-class NonFiniteLoss(TrainingError):
-    """A loss is infinite or not a number; `rows` are the training rows whose clips gave it."""
+class NonFinite(TrainingError):
+    """A loss or its gradient is infinite or not a number; `rows` are the training rows whose clips gave it."""
 
-    def __init__(self, loss: float, rows: list[int]) -> None:
-        super().__init__(f"The loss became {loss}")
-        self.loss, self.rows = loss, rows
+    def __init__(self, what: str, rows: list[int]) -> None:
+        super().__init__(what)
+        self.rows = rows
 
 
 class Inputs:
@@ -106,8 +107,8 @@ class OptimiserStep:
     def __call__(self, batches: list[TrainBatch], total: int) -> tuple[float, int]:
         """Updates the weights; returns the summed loss and the number of right answers of this process's clips.
 
-        `total` is the number of clips over all processes. Raises `NonFiniteLoss` with the weights as they
-        were, `TrainingError` if not even single clips fit into memory.
+        `total` is the number of clips over all processes. Raises `NonFinite` with the weights as they were,
+        `TrainingError` if not even single clips fit into memory.
         """
         while True:
             try:
@@ -119,8 +120,8 @@ class OptimiserStep:
                 if self.accelerator.num_processes > 1 or self.pieces >= largest:
                     raise TrainingError(
                         "Out of memory with "
-                        f"{math.ceil(largest / self.pieces)} clips at a time. Lower --batch_size (and raise "
-                        "--accumulate), --num_frames or --frame_size."
+                        f"{math.ceil(largest / self.pieces)} clips at a time. Lower --batch_size: with --resume, "
+                        "--accumulate rises with it. Or lower --num_frames or --frame_size."
                     ) from error
                 self.pieces *= 2
                 size = math.ceil(largest / self.pieces)
@@ -142,13 +143,17 @@ class OptimiserStep:
                 scores = self.network(clips)
                 loss = self.criterion(scores, targets)
                 if not math.isfinite(value := loss.item()):
-                    raise NonFiniteLoss(value, piece.rows.tolist())
+                    raise NonFinite(f"The loss became {value}", piece.rows.tolist())
                 # Processes average their gradients; dividing by the total makes it the mean over all clips.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / total))
             loss_sum += value
             correct += int((scores.argmax(dim=1) == piece.labels).sum())
         if self.clip_grad:
-            self.accelerator.clip_grad_norm_(self.network.parameters(), self.clip_grad)
+            norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.clip_grad)
+        else:
+            norm = get_total_norm(p.grad for p in self.network.parameters() if p.grad is not None)
+        if not math.isfinite(norm) and self.accelerator.scaler is None:  # the scaler leaves such steps out by itself
+            raise NonFinite(f"The gradient became {float(norm)}", [row for b in batches for row in b.rows.tolist()])
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss_sum, correct
