@@ -297,15 +297,15 @@ def test_resume_needs_no_other_flag(interrupted, small_run, tmp_path, capsys, fo
 
 def test_resume_takes_a_few_flags_anew_and_refuses_the_others(interrupted, capsys):
     capsys.readouterr()
-    assert cli.main(["train", "--resume", str(interrupted), "--batch_size", "8"]) == 2
+    assert cli.main(["train", "--resume", str(interrupted), "--num_frames", "8"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        f"varec: {interrupted} cannot be continued with other settings: batch_size was 4 and is now 8. "
+        f"varec: {interrupted} cannot be continued with other settings: num_frames was 4 and is now 8. "
         "Start a new run for these."
     )
-    assert cli.main(["train", "--epochs", "4", "--resume", str(interrupted), "--lr", "0.1"]) == 0
+    assert cli.main(["train", "--epochs", "4", "--resume", str(interrupted), "--lr", "0.1", "--batch_size", "2"]) == 0
     config = TrainConfig.load(interrupted / "config.json")
-    assert (config.epochs, config.lr, config.batch_size, config.resume) == (4, 0.1, 4, None)
+    assert (config.epochs, config.lr, config.batch_size, config.accumulate, config.resume) == (4, 0.1, 2, 2, None)
     assert len(pd.read_csv(interrupted / "history.csv")) == 4
 
 
