@@ -26,8 +26,9 @@ def bench(config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock
     """Clips per second of each part of a training, medians over `rounds` of `steps` steps each; nothing is saved.
 
     `decode` and `store` read the frames of clips in one process; `loader` is the whole input pipeline with its
-    workers; `step` is forward, backward and optimiser on one batch in memory; `train` is both together, workers' start
-    included, as in an epoch of its own. With `against_stock`, rounds of the usual way alternate with ours.
+    workers; `step` is forward, backward and optimiser on one batch in memory; `train` is both together, as in an epoch
+    after the first: our workers live on. With `against_stock`, rounds of the usual way alternate with ours; it starts
+    its workers in every round, as it does in every epoch, so give `steps` as many as an epoch has.
     """
     if against_stock and config.model != "r3d18":
         raise ConfigError("--against-stock compares R3D-18: use --model r3d18.")
