@@ -133,6 +133,12 @@ def test_frames_decoded_anew_or_stored_give_the_same_run(tiny_config, assert_sam
     assert_same_run(*(train(tiny_config(store=form), progress=False) for form in ("raw", "off")))
 
 
+def test_the_progress_line_shows_loss_speed_and_waiting(tiny_config, capfd):
+    train(tiny_config(epochs=1), progress=True)
+    shown = capfd.readouterr().err
+    assert re.search(r"epoch 1: +\d+%.* loss \d\.\d{3}, [\d.]+ clips/s, data wait \d+%", shown)
+
+
 def test_another_seed_gives_another_run(tiny_config, history_of):
     first, second = (history_of(train(tiny_config(seed=seed, epochs=1), progress=False)) for seed in (1, 2))
     assert not first["train_loss"].equals(second["train_loss"])

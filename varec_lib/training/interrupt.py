@@ -35,6 +35,8 @@ def failures_named(experiment: Experiment) -> Iterator[None]:
     """Turns a full disk, and PyTorch's complaint about a data worker that died, into advice."""
     try:
         yield
+    except BrokenPipeError:  # whoever read what is printed has gone
+        raise
     except OSError as error:
         raise TrainingError(
             f"{error.filename or experiment.folder}: {error.strerror or error}. What was saved before is kept: when "
