@@ -271,7 +271,8 @@ def test_whoever_reads_former_frames_of_a_changed_video_goes_on_reading_them(fil
     last = table["path"].iloc[5]
 
     def former_frames():  # with a reader that maps the files anew: reading beyond their ends would end the process
-        return [reader.read(row, [0]) for reader in [StoredFrames(store.folder, "raw", rows)] for row in range(6)]
+        reader = StoredFrames(store.folder, "raw", rows)
+        return [reader.read(row, [0]) for row in range(6)]
 
     rows = store.index.loc[store._names(table)]
     before = former_frames()

@@ -29,7 +29,6 @@ def test_measures_every_part_and_leaves_no_experiment(tiny_config):
 
 def test_a_model_of_ones_own(start, train_command, plugin):
     _, _, *flags = train_command(model="slow_plain", plugin=plugin)
-    flags = [flag for flag in flags if flag != "--no-progress"]
     process = start(Path(sys.executable).with_name("varec"), "bench", *flags, "--steps", 1, "--rounds", 1, "--json")
     assert process.status() == 0, process.shown
     assert json.loads(process.shown[process.shown.index("{") :])["model"] == "slow_plain"

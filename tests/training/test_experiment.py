@@ -27,7 +27,9 @@ def test_folder_is_named_after_experiment_and_time(tmp_path):
     stamp = re.fullmatch(r"my run_(\d{8}-\d{6})", experiment.folder.name)
     assert before <= stamp[1] <= after
     assert experiment.folder.parent == tmp_path / "new" / "folder"
-    assert sorted(path.name for path in experiment.folder.iterdir()) == ["checkpoints", "config.json", "plots"]
+    assert sorted(path.name for path in experiment.folder.iterdir()) == [
+        "checkpoints", "config.json", "launch.json", "plots",
+    ]  # fmt: skip
 
 
 def test_without_a_name_the_model_gives_it(tmp_path):

@@ -181,13 +181,11 @@ def test_interrupt_between_two_steps_saves_there(crashing_config, assert_same_ru
     assert broken.results["stopped"] == "all epochs done"
 
 
-@pytest.mark.parametrize("last_written", ["config.json", "launch.json", "history.csv"])
+@pytest.mark.parametrize("last_written", ["config.json", "history.csv"])
 def test_killed_before_any_state_it_starts_from_the_beginning(crashing_config, assert_same_run, last_written):
     whole = train(crashing_config(save_minutes=5), progress=False)
     broken = train_until(3, crashing_config(save_minutes=5))
-    if last_written == "config.json":
-        (broken.folder / "launch.json").unlink()
-    elif last_written == "history.csv":  # between the record of the first epoch and its state
+    if last_written == "history.csv":  # between the record of the first epoch and its state
         broken.write_history(whole.history.iloc[:1].to_dict("records"))
     assert_same_run(whole, train(resumed(broken), progress=False))
 
@@ -200,6 +198,20 @@ def test_a_state_that_was_deleted_is_not_taken_for_one_not_yet_written(crashing_
         with pytest.raises(ResumeError, match=r"is gone, nothing to go on from\. The best checkpoint is there"):
             train(resumed(experiment), progress=False)
         assert experiment.best_checkpoint.read_bytes() == before
+
+
+def test_a_folder_without_its_launch_is_not_continued_by_guesswork(crashing_config):
+    broken = train_until(8, crashing_config())
+    (broken.folder / "launch.json").unlink()
+    with pytest.raises(ResumeError, match=r"not an experiment folder \(it has no launch\.json\)"):
+        train(resumed(broken), progress=False)
+
+
+def test_batches_that_do_not_divide_a_step_are_refused(crashing_config):
+    broken = train_until(2, crashing_config(batch_size=9))
+    with pytest.raises(ResumeError, match="batches of 2 to 2: give a --batch_size that divides 9"):
+        train(resumed(broken, batch_size=2), progress=False)
+    assert train(resumed(broken, batch_size=4), progress=False).config.batch_size == 3
 
 
 def test_folder_that_is_no_experiment(tiny_config, tmp_path):

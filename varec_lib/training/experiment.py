@@ -27,8 +27,12 @@ class Experiment:
     folder: Path
 
     @classmethod
-    def create(cls, config: TrainConfig) -> "Experiment":
-        """Makes the folder and writes `config.json`. Raises `ConfigError` where it cannot be written."""
+    def create(cls, config: TrainConfig, launch: dict[str, Any] | None = None) -> "Experiment":
+        """Makes the folder and writes `launch.json` and `config.json`. Raises `ConfigError` where it cannot be written.
+
+        `launch` is what a resumed run must know of how this one was started; `config.json` comes last and makes a
+        folder an experiment.
+        """
         stamp = f"{config.experiment_name}_{time.strftime('%Y%m%d-%H%M%S')}"
         try:
             for attempt in range(1, 100):
@@ -41,6 +45,7 @@ class Experiment:
                         raise
             for sub in ("checkpoints", "plots"):
                 (folder / sub).mkdir()
+            _write(folder / "launch.json", json.dumps(launch or {}) + "\n")
             config.save(folder / "config.json")
         except OSError as error:
             raise ConfigError(
@@ -55,6 +60,14 @@ class Experiment:
     @property
     def config(self) -> TrainConfig:
         return TrainConfig.load(self.folder / "config.json")
+
+    @property
+    def launch(self) -> dict[str, Any]:
+        file = self.folder / "launch.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file}: cannot be read ({error}).") from error
 
     @property
     def results(self) -> dict[str, Any]:

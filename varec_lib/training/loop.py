@@ -155,7 +155,6 @@ class Trainer:
             loader = iter(self.feed.loader)
             while batches.start < len(batches.sizes):
                 if interrupted.is_set():
-                    self._check_weights()
                     self.save()
                     raise KeyboardInterrupt
                 group = list(islice(loader, window))
@@ -171,7 +170,6 @@ class Trainer:
                 speed, wait = seen / seconds, waiting / seconds
                 bar.set_postfix_str(f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}")
                 if self._save_is_due():
-                    self._check_weights()
                     self.save()
                     last = time.perf_counter()
         return self._epoch_row()
@@ -251,6 +249,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes everything a resume needs; see `varec_lib.training.state`."""
+        self._check_weights()
         own = {"random": state.random_states(), "sums": self.sums.tolist()}
         processes = gather_object([own])
         if self.accelerator.is_main_process:

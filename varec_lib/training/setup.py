@@ -64,8 +64,7 @@ def _experiment(config: TrainConfig, accelerator: Accelerator) -> Experiment:
     """The experiment that is continued, or a new one."""
     folder = config.resume
     if folder is None and accelerator.is_main_process:
-        folder = Experiment.create(config).folder
-        state.record_launch(folder, config)
+        folder = Experiment.create(config, state.launch(config)).folder
     return Experiment(Path(broadcast_object_list([str(folder)])[0]))
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import random
 from dataclasses import fields
@@ -58,15 +57,16 @@ def continued_config(config: TrainConfig) -> TrainConfig:
             return config
         config = Experiment(found).config.replaced(resume=found)
     folder = config.resume
-    if not (folder / "config.json").is_file():
-        raise ResumeError(f"{folder}: not an experiment folder (it has no config.json).")
+    for name in ("config.json", "launch.json"):
+        if not (folder / name).is_file():
+            raise ResumeError(f"{folder}: not an experiment folder (it has no {name}).")
     before = Experiment(folder).config
     names = [field.name for field in fields(TrainConfig) if field.name not in CHANGEABLE]
     changed = [name for name in names if getattr(config, name) != getattr(before, name)]
     if changed:
         listed = ", ".join(f"{name} was {getattr(before, name)} and is now {getattr(config, name)}" for name in changed)
         raise ResumeError(f"{folder} cannot be continued with other settings: {listed}. Start a new run for these.")
-    return _with_steps_as_before(config, _launch(folder).get("clips_per_step", before.batch_size * before.accumulate))
+    return _with_steps_as_before(config, Experiment(folder).launch["clips_per_step"])
 
 
 def _with_steps_as_before(config: TrainConfig, clips: int) -> TrainConfig:
@@ -79,6 +79,11 @@ def _with_steps_as_before(config: TrainConfig, clips: int) -> TrainConfig:
     if clips % processes:
         raise ResumeError(f"A step of this run takes {clips} clips, which {processes} processes cannot share equally.")
     batch_size = next(size for size in range(min(config.batch_size, share), 0, -1) if share % size == 0)
+    if batch_size == 1 < min(config.batch_size, share):  # batch norm needs more than single clips
+        raise ResumeError(
+            f"A step of this run takes {share} clips in each process, which cannot be cut into batches of 2 to "
+            f"{config.batch_size}: give a --batch_size that divides {share}."
+        )
     adapted = config.replaced(batch_size=batch_size, accumulate=share // batch_size)
     if (adapted.batch_size, adapted.accumulate) != (config.batch_size, config.accumulate):
         print(
@@ -88,18 +93,10 @@ def _with_steps_as_before(config: TrainConfig, clips: int) -> TrainConfig:
     return adapted
 
 
-def record_launch(folder: Path, config: TrainConfig) -> None:
-    """Writes `launch.json`: what a resumed run must know of how the first one was started."""
+def launch(config: TrainConfig) -> dict[str, Any]:
+    """What a resumed run must know of how this one was started."""
     clips = config.batch_size * config.accumulate * PartialState().num_processes
-    about = {"clips_per_step": clips, "torchrun_id": _torchrun_id()}
-    (folder / "launch.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
-
-
-def _launch(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "launch.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # killed before it was written
-        return {}
+    return {"clips_per_step": clips, "torchrun_id": _torchrun_id()}
 
 
 def _torchrun_id() -> str | None:
@@ -122,7 +119,7 @@ def _unfinished_experiment(config: TrainConfig, restarted: bool) -> Path | None:
             continue
         with contextlib.suppress(ConfigError):  # written by another version, or damaged
             same = Experiment(folder).config.replaced(batch_size=1, accumulate=1).to_dict() == own
-            if same and (restarted or _launch(folder).get("torchrun_id") == _torchrun_id()):
+            if same and (restarted or Experiment(folder).launch["torchrun_id"] == _torchrun_id()):
                 return folder
     return None
 
