@@ -13,7 +13,7 @@ import torch
 
 from varec_lib.data.decode import cv2  # decode silences OpenCV before it is imported
 from varec_lib.data.stick_actions import generate
-from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.models.registry import build_model
 
@@ -95,7 +95,7 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build_model("cnnlstm", 3, **arguments)
-    about = Checkpoint("cnnlstm", arguments, ["alpha", "beta", "gamma"], Preprocess(4, (32, 32), *IMAGENET))
+    about = Checkpoint("cnnlstm", arguments, ["alpha", "beta", "gamma"], PreprocessSpec(4, (32, 32), *IMAGENET))
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(path, model, about)
     return path

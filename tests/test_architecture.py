@@ -17,6 +17,7 @@ ORDER = [
     "predictor",
     "course",
     "commands",
+    "handlers",
     "cli",
 ]
 FILES = sorted(LIBRARY.rglob("*.py"))

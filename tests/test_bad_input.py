@@ -23,7 +23,7 @@ from varec_lib.data.dataset import TrainClips, VideoFiles
 from varec_lib.data.decode import cv2, probe, read_frames
 from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import classes_of, load_manifest
-from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError, VarecError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
@@ -142,7 +142,7 @@ def assert_usable(path: Path, predictor: Predictor, frames: int) -> None:
     table = pd.DataFrame([(str(path), "alpha", "g", "train")], columns=["path", "label", "group", "split"])
     good, bad = check_videos(table, progress=False)
     assert len(bad) == 0 and good["frames"].tolist() == [frames]
-    preprocess = Preprocess(4, (32, 32), *IMAGENET, short_side=40)
+    preprocess = PreprocessSpec(4, (32, 32), *IMAGENET, short_side=40)
     clips = TrainClips(VideoFiles(good, preprocess), np.zeros(1), preprocess, augment=True, seed=0)
     assert clips[1, 0].clips.shape == (4, 3, 32, 32)
     top = predictor.predict(path).top
@@ -153,7 +153,7 @@ def assert_usable(path: Path, predictor: Predictor, frames: int) -> None:
 def test_a_video_of_one_frame_is_looped(tmp_path, write_video, frame_numbers, predictor):
     path = write_video(tmp_path / "one.mkv", [200])
     assert_usable(path, predictor, frames=1)
-    assert frame_numbers(read_frames(path, Preprocess(4, (64, 64), *IMAGENET).indices(1))) == [200] * 4
+    assert frame_numbers(read_frames(path, PreprocessSpec(4, (64, 64), *IMAGENET).indices(1))) == [200] * 4
 
 
 def test_a_truncated_video_that_can_be_read_is_used_to_its_last_frame(tmp_path, write_video, frame_numbers, predictor):
@@ -259,7 +259,7 @@ def test_a_class_with_one_training_clip_works_with_a_note(dataset, capsys):
     assert "Note: one training video only: gamma." in capsys.readouterr().out
     train = table[table["split"] == "train"].reset_index(drop=True)
     assert classes_of(table) == CLASSES and (train["label"] == "gamma").sum() == 1
-    preprocess, labels = Preprocess(4, (32, 32), *IMAGENET), train["label"].map(CLASSES.index).to_numpy()
+    preprocess, labels = PreprocessSpec(4, (32, 32), *IMAGENET), train["label"].map(CLASSES.index).to_numpy()
     clips = TrainClips(VideoFiles(train, preprocess), labels, preprocess, augment=True, seed=0)
     assert [clips[1, row].labels for row in range(len(train))].count(2) == 1
 

@@ -13,8 +13,12 @@ from varec_lib.config import TrainConfig
 class Evaluate:
     """Test a checkpoint on a dataset; prints a report, with --json the same numbers as results.json."""
 
-    checkpoint: Positional[Path]
-    """Checkpoint file or experiment folder."""
+    checkpoint: Positional[Path | None] = None
+    """Checkpoint file or experiment folder; none with --zero_shot."""
+    zero_shot: Path | None = None
+    """Test a published Kinetics-400 model untrained: CSV with the columns label,kinetics_label for this dataset."""
+    model: Literal["i3d", "r3d18"] | None = None
+    """Which published model, with --zero_shot; i3d if not given."""
     data: Path = Path("data/stick_actions")
     """Dataset folder."""
     split: Literal["train", "val", "test"] = "test"
@@ -24,7 +28,7 @@ class Evaluate:
     order: Literal["forward", "reversed", "shuffled"] = "forward"
     """Play the frames backwards or shuffled: does the model look at time?"""
     batch_size: int = 32
-    """Videos at a time."""
+    """Videos at a time; with --zero_shot 4 at the most."""
     num_workers: int = 2
     """Processes that decode videos; 0 decodes in this process."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -47,12 +51,18 @@ class Predict:
 
     videos: Positional[tuple[Path, ...]]
     """Video files or folders."""
-    checkpoint: Path
+    checkpoint: Path | None = None
     """Checkpoint file or experiment folder."""
+    pretrained: bool = False
+    """A published model instead, which knows the 400 actions of Kinetics without any training."""
+    model: Literal["i3d", "r3d18"] | None = None
+    """Which one, with --pretrained; i3d if not given."""
+    along: bool | None = None
+    """Clip by clip along the video, with times, and the mean for the whole; on with --pretrained, else off."""
     top: int = 5
     """How many classes to list."""
     views: int = 1
-    """Clips per video whose class probabilities are averaged."""
+    """Clips per video whose class probabilities are averaged (not clip by clip)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the arithmetic."""
     plugin: Path | None = None
@@ -61,6 +71,24 @@ class Predict:
     """Also write the table to this file."""
     json: bool = False
     """Print JSON only."""
+
+
+@dataclass
+class Weights:
+    """List the published weights that --pretrained and --weights know, and which of them are on this machine."""
+
+    all: bool = False
+    """Also the many of torchvision that the course does not use."""
+    json: bool = False
+    """Print JSON only, with addresses and hashes."""
+
+
+@dataclass
+class WeightsGet:
+    """Fetch published weights in advance, checked by hash; --pretrained does it when they are needed."""
+
+    names: Positional[tuple[str, ...]]
+    """Names as `varec weights` lists them."""
 
 
 @dataclass

@@ -37,16 +37,21 @@ class TrainConfig:
     """Thin videos out to this many frames a second, where they have more; 0 keeps all, for very short actions."""
 
     model: str = "r3d18"
-    """r3d18, cnnlstm, frame_average, or a name that a plugin registers."""
+    """r3d18, i3d, cnnlstm, frame_average, or a name that a plugin registers."""
     backbone: str = "resnet18"
     """Any torchvision image classifier; the frame encoder of cnnlstm and frame_average."""
     pretrained: bool = False
-    """Start from torchvision's ImageNet (frame encoders) or Kinetics-400 (r3d18) weights."""
+    """Start from published weights: Kinetics-400 (i3d, r3d18) or ImageNet (frame encoders); `varec weights` lists
+    them. With --freeze_backbone, clips are then as these weights were trained on, and not augmented, unless flags say
+    otherwise."""
     weights: Path | None = None
-    """Start the backbone from this local file (a state_dict or safetensors)."""
+    """Start the backbone from this local file (a state_dict or safetensors), or from weights by their name in
+    `varec weights`."""
     freeze_backbone: bool = False
     """Train the head only; the backbone keeps its weights and its batch-norm statistics. With --no-augment, or with
     --fixed_views, its features are computed once and stored, and the head trains on them in seconds."""
+    train_blocks: int = 0
+    """Train the head and this many of the backbone's last blocks, and freeze the others; 0: all of them learn."""
     plugin: Path | None = None
     """Python file that registers your own models with @register_model."""
 
@@ -135,7 +140,7 @@ class TrainConfig:
     def _check(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "num_frames": 1, "stride": 1, "views": 1, "accumulate": 1,
                     "patience": 0, "num_workers": 0, "seed": 0, "warmup_epochs": 0, "weight_decay": 0,
-                    "fixed_views": 0, "backbone_lr": 0, "short_side": 0, "fps": 0, "clip_grad": 0,
+                    "fixed_views": 0, "train_blocks": 0, "backbone_lr": 0, "short_side": 0, "fps": 0, "clip_grad": 0,
                     "mixup": 0, "cutmix": 0, "save_minutes": 0}  # fmt: skip
         for name, low in at_least.items():
             if not low <= getattr(self, name) < 2**32:
@@ -144,6 +149,8 @@ class TrainConfig:
             raise ConfigError(f"frame_size is {self.frame_size}, but must be a height and a width of at least 16.")
         if self.freeze_backbone and self.backbone_lr:
             raise ConfigError("backbone_lr and freeze_backbone exclude each other: a frozen backbone does not learn.")
+        if self.freeze_backbone and self.train_blocks:
+            raise ConfigError("train_blocks and freeze_backbone exclude each other: a frozen backbone does not learn.")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr is {self.lr}, but must be above 0 and finite.")
         if not 0 <= self.label_smoothing < 1:

@@ -25,13 +25,13 @@ from varec_lib.data.doctor import load_dataset
 from varec_lib.data.manifest import classes_of
 from varec_lib.data.store import FrameStore
 from varec_lib.data.store_writer import StoreSettings
-from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import predict_table
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.predictor.predict import Predictor
 
-PLAIN = Preprocess(6, (64, 64), *IMAGENET)  # the videos' own size, so that frame numbers stay legible
+PLAIN = PreprocessSpec(6, (64, 64), *IMAGENET)  # the videos' own size, so that frame numbers stay legible
 ORDERS = ["forward", "reversed", "shuffled"]
 
 
@@ -50,7 +50,7 @@ def clips(rows, *, augment: bool = True, seed: int = 0, fixed_views: int = 0) ->
     return TrainClips(VideoFiles(rows, PLAIN), labels, PLAIN, augment=augment, seed=seed, fixed_views=fixed_views)
 
 
-def files_of(path, preprocess: Preprocess = PLAIN) -> VideoFiles:
+def files_of(path, preprocess: PreprocessSpec = PLAIN) -> VideoFiles:
     return VideoFiles(pd.DataFrame([{"path": str(path), **vars(probe(path))}]), preprocess)
 
 
@@ -153,7 +153,7 @@ def test_a_training_clip_without_augmentation_shows_its_own_frames_in_order(trai
 
 
 def test_a_training_clip_of_a_thinned_video_shows_kept_frames_alone(tmp_path, write_video, frame_numbers):
-    preprocess = Preprocess(6, (64, 64), *IMAGENET, fps=10)
+    preprocess = PreprocessSpec(6, (64, 64), *IMAGENET, fps=10)
     source = files_of(write_video(tmp_path / "fast.mkv", 60, fps=30), preprocess)
     assert source.frames.tolist() == [20]
     train = TrainClips(source, np.zeros(1), preprocess, augment=False, seed=0)
@@ -309,7 +309,7 @@ def test_prediction_feeds_the_network_what_evaluation_feeds_it(
     tmp_path, numbered_dataset, table, tiny_checkpoint, sampling, views, stored
 ):
     model, about = load_checkpoint(tiny_checkpoint)
-    preprocess = Preprocess(4, (32, 32), *IMAGENET, sampling=sampling, short_side=45, fps=11)
+    preprocess = PreprocessSpec(4, (32, 32), *IMAGENET, sampling=sampling, short_side=45, fps=11)
     about = type(about)(**{**vars(about), "preprocess": preprocess})
     rows = table[table["split"] == "test"].reset_index(drop=True)
     source = None  # the files themselves

@@ -13,7 +13,7 @@ import pytest
 from varec_lib.data.dataset import EpochBatches, Frames, TrainClips, VideoFiles, make_loader
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import StoredFrames
-from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 
 pytestmark = pytest.mark.slow
 ROWS = 300_000
@@ -74,7 +74,7 @@ def test_a_manifest_of_300000_videos_is_loaded_and_split_in_seconds(tmp_path, re
 
 # Workers
 
-PREPROCESS = Preprocess(4, (32, 32), *IMAGENET)
+PREPROCESS = PreprocessSpec(4, (32, 32), *IMAGENET)
 FRAMES, SIZE = 8, (64, 64)
 
 

@@ -32,7 +32,7 @@ from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import FrameStore, StoredFrames
 from varec_lib.data.store_writer import StoreSettings
-from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import DataError, StoreError
 
 RAW = StoreSettings(32, 10)
@@ -113,7 +113,7 @@ def assert_right(store: FrameStore, table: pd.DataFrame) -> None:
     good, bad = check_videos(table, progress=False)
     assert len(bad) == 0
     settings = store.settings
-    files = VideoFiles(good, Preprocess(4, (32, 32), *IMAGENET, short_side=settings.short_side, fps=settings.fps))
+    files = VideoFiles(good, PreprocessSpec(4, (32, 32), *IMAGENET, short_side=settings.short_side, fps=settings.fps))
     stored = store.frames_of(good)
     assert stored.frames.tolist() == files.frames.tolist()
     for row, frames in enumerate(files.frames.tolist()):
@@ -178,7 +178,7 @@ def test_a_table_without_rows_has_no_frames(open_store, table):
 
 @pytest.mark.parametrize("views", [1, 3])
 def test_views_of_stored_videos_are_those_of_the_files(open_store, table, views):
-    store, preprocess = open_store(), Preprocess(4, (30, 30), *IMAGENET, short_side=32, fps=10)
+    store, preprocess = open_store(), PreprocessSpec(4, (30, 30), *IMAGENET, short_side=32, fps=10)
     good, _ = update(store, table)
     stored, files = store.frames_of(good), VideoFiles(good, preprocess)
     for row in range(len(good)):
@@ -866,7 +866,7 @@ def test_stored_frames_survive_pickling(open_store, table):
 @pytest.mark.parametrize(("num_workers", "context"), [(2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_loader_processes_read_the_same_frames(open_store, table, num_workers, context, form):
-    store, preprocess = open_store(StoreSettings(32, 10, form)), Preprocess(4, (30, 30), *IMAGENET)
+    store, preprocess = open_store(StoreSettings(32, 10, form)), PreprocessSpec(4, (30, 30), *IMAGENET)
     update(store, table)
     clips = EvalClips(store.frames_of(table), preprocess, views=2)
     expected = [clips[row][0] for row in range(6)]  # the files are mapped here already

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from varec_lib.data.transforms import IMAGENET, KINETICS, Preprocess, apply_each, random_colours, random_crop
+from varec_lib.data.transforms import IMAGENET, KINETICS, PreprocessSpec, apply_each, random_colours, random_crop
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def is_mirrored(clip: torch.Tensor) -> bool:
     return bool(clip[..., :4].float().mean() > clip[..., -4:].float().mean())
 
 
-def preprocess(size: tuple[int, int], colours=IMAGENET) -> Preprocess:
-    return Preprocess(4, size, *colours)
+def preprocess(size: tuple[int, int], colours=IMAGENET) -> PreprocessSpec:
+    return PreprocessSpec(4, size, *colours)
 
 
 def test_a_clip_of_identical_frames_stays_one_after_augmentation(still):
@@ -174,10 +174,10 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(colours):
 
 
 def test_preprocess_survives_json():
-    original = Preprocess(8, (32, 48), *KINETICS, sampling="dense", stride=3, short_side=40, fps=12.5)
-    assert Preprocess(**json.loads(json.dumps(original.to_dict()))) == original
+    original = PreprocessSpec(8, (32, 48), *KINETICS, sampling="dense", stride=3, short_side=40, fps=12.5)
+    assert PreprocessSpec(**json.loads(json.dumps(original.to_dict()))) == original
 
 
 def test_indices_follow_the_sampling_that_was_chosen():
-    assert Preprocess(4, (32, 32), *IMAGENET).indices(40) == [5, 15, 25, 35]
-    assert Preprocess(4, (32, 32), *IMAGENET, sampling="dense", stride=3).indices(40) == [15, 18, 21, 24]
+    assert PreprocessSpec(4, (32, 32), *IMAGENET).indices(40) == [5, 15, 25, 35]
+    assert PreprocessSpec(4, (32, 32), *IMAGENET, sampling="dense", stride=3).indices(40) == [15, 18, 21, 24]

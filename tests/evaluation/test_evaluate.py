@@ -15,7 +15,7 @@ from varec_lib.data.dataset import VideoFiles, load_views
 from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.store import FrameStore
 from varec_lib.data.store_writer import StoreSettings
-from varec_lib.data.transforms import IMAGENET, Preprocess
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.evaluate import class_probabilities, evaluate_checkpoint, predict_table
 from varec_lib.models.checkpoint import load_checkpoint
@@ -62,7 +62,7 @@ def test_answers_from_the_frame_store_are_those_from_the_files(
 ):
     model, about = load_checkpoint(tiny_checkpoint)
     table = load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False)
-    preprocess = Preprocess(4, (32, 32), *IMAGENET, short_side=37, fps=10)
+    preprocess = PreprocessSpec(4, (32, 32), *IMAGENET, short_side=37, fps=10)
     store = FrameStore(numbered_dataset, tmp_path, StoreSettings(37, 10))
     store.update(table, progress=False)
     rows = table[table["split"] == "test"]

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 import varec_lib
-from varec_lib.data.transforms import Preprocess
+from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from varec_lib.models.registry import build_model, register_model
 
 ARGUMENTS = {"backbone": "squeezenet1_1", "frame_size": (32, 48), "num_frames": 4}
-PREPROCESS = Preprocess(4, (32, 48), (0.4, 0.5, 0.6), (0.2, 0.2, 0.3), sampling="dense", stride=3)
+PREPROCESS = PreprocessSpec(4, (32, 48), (0.4, 0.5, 0.6), (0.2, 0.2, 0.3), sampling="dense", stride=3)
 ABOUT = Checkpoint("cnnlstm", ARGUMENTS, ["grün", "jump", "sit down"], PREPROCESS, {"epoch": 7, "val_top1": 0.5})
 
 
@@ -93,7 +93,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import torch
-from varec_lib.data.transforms import Preprocess
+from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.models.registry import build_model
 
@@ -104,7 +104,7 @@ while True:
     for parameter in model.parameters():
         parameter.data.fill_(number)
     about = Checkpoint("cnnlstm", {"backbone": "squeezenet1_1", "frame_size": (32, 32)}, ["a", "b", "c"],
-                       Preprocess(4, (32, 32), (0.5,) * 3, (0.5,) * 3), {"number": number})
+                       PreprocessSpec(4, (32, 32), (0.5,) * 3, (0.5,) * 3), {"number": number})
     save_checkpoint(path, model, about)
     print(number, flush=True)
     number += 1

@@ -8,6 +8,7 @@ from torch import nn
 
 from varec_lib import cli
 from varec_lib.config import TrainConfig
+from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.registry import (
@@ -56,12 +57,12 @@ def settings(data, experiments, **others):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "millions"), [("r3d18", 33.2), ("cnnlstm", 15.4)])
+@pytest.mark.parametrize(("name", "millions"), [("r3d18", 33.2), ("cnnlstm", 15.4), ("i3d", 12.4)])
 def test_parameter_count_with_101_classes(name, millions):
     assert round(parameter_count(build_model(name, 101, num_frames=16, frame_size=(112, 112))) / 1e6, 1) == millions
 
 
-@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "r3d18"])
+@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "i3d", "r3d18"])
 def test_model_maps_clips_to_class_scores(name):
     model = build_model(name, 7, **SMALL).eval()
     with torch.no_grad():
@@ -71,7 +72,8 @@ def test_model_maps_clips_to_class_scores(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("cnnlstm", (2, 4, 512)), ("frame_average", (2, 4, 512)), ("r3d18", (2, 512))]
+    ("name", "shape"),
+    [("cnnlstm", (2, 4, 512)), ("frame_average", (2, 4, 512)), ("r3d18", (2, 512)), ("i3d", (2, 1024))],
 )
 def test_scores_are_classified_features(name, shape):
     """What training on stored features relies on."""
@@ -83,7 +85,7 @@ def test_scores_are_classified_features(name, shape):
     assert features.shape == shape
 
 
-@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "r3d18"])
+@pytest.mark.parametrize("name", ["cnnlstm", "frame_average", "i3d", "r3d18"])
 def test_features_come_from_the_backbone_alone(name):
     model = build_model(name, 7, **SMALL).eval()
     clips = torch.rand(1, 4, 3, 32, 32)
@@ -107,7 +109,7 @@ def test_which_models_are_blind_to_the_order_of_frames(name, blind):
 
 
 def test_registered_function_trains_and_evaluates(numbered_dataset, tmp_path):
-    @register_model("function_model", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    @register_model("function_model", PreprocessSpec(16, (112, 112), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
     def small(num_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 32 * 32, num_classes))
 
@@ -116,7 +118,7 @@ def test_registered_function_trains_and_evaluates(numbered_dataset, tmp_path):
         experiment.folder, numbered_dataset, batch_size=4, precision="fp32", progress=False
     )
     assert predictions.top_k(1) == experiment.results["test"]["top1"]
-    assert model_entry("function_model").mean == (0.5, 0.5, 0.5)
+    assert model_entry("function_model").spec.mean == (0.5, 0.5, 0.5)
 
 
 def test_registered_class_trains_with_a_frozen_backbone_of_its_own(numbered_dataset, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from varec_lib.errors import CheckpointError, ConfigError, VideoError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
-from varec_lib.predictor.predict import Predictor, find_videos, predict_videos
+from varec_lib.predictor.predict import Predictor, as_table, find_videos, predict_videos
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_broken_files_get_a_sentence_and_the_others_an_answer(predictor, videos,
     text.write_text("this is not a video")
     cut.write_bytes(videos[0].read_bytes()[:200])
     paths = [videos[0], empty, text, tmp_path / "absent.avi", cut, videos[1]]
-    table = predict_videos(predictor, paths, top=2)
+    table = as_table(predict_videos(predictor, paths, top=2))
     assert list(table.columns) == ["video", "top1", "p1", "top2", "p2", "error"]
     assert table["video"].tolist() == [str(path) for path in paths]
     broken = table["error"] != ""
@@ -96,6 +96,6 @@ def test_broken_files_get_a_sentence_and_the_others_an_answer(predictor, videos,
 
 
 def test_only_broken_files(predictor, tmp_path):
-    table = predict_videos(predictor, [tmp_path / "absent.avi"])
+    table = as_table(predict_videos(predictor, [tmp_path / "absent.avi"]))
     assert list(table.columns) == ["video", "error"]
     assert "no such file" in table["error"][0]

@@ -11,7 +11,7 @@ from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import TrainBatch, TrainClips, balancing_weights
-from varec_lib.data.transforms import Preprocess
+from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import TrainingError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import loop
@@ -333,7 +333,7 @@ def test_the_average_is_what_is_validated_saved_and_tested(tiny_config, weights_
     assert history_of(plain)["val_loss"].tolist() != history_of(averaged)["val_loss"].tolist()
 
 
-PREPROCESS = Preprocess(2, (16, 16), (0.0,) * 3, (1.0,) * 3)
+PREPROCESS = PreprocessSpec(2, (16, 16), (0.0,) * 3, (1.0,) * 3)
 
 
 def inputs(**settings: object) -> Inputs:

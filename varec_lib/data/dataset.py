@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from varec_lib.data.decode import read_frames
 from varec_lib.data.sampling import kept_counts, kept_frames
-from varec_lib.data.transforms import Preprocess, random_crop
+from varec_lib.data.transforms import PreprocessSpec, random_crop
 from varec_lib.errors import ConfigError
 
 Order = Literal["forward", "reversed", "shuffled"]
@@ -20,16 +20,16 @@ Order = Literal["forward", "reversed", "shuffled"]
 class Frames(Protocol):
     """Where the frames of a table's videos come from: `VideoFiles`, or `StoredFrames` of the frame store."""
 
-    frames: np.ndarray  # frames of each video, after thinning out to `Preprocess.fps`
+    frames: np.ndarray  # frames of each video, after thinning out to `PreprocessSpec.fps`
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
-        """Frames of the video in this row as uint8 RGB `(T, C, H, W)`, scaled down to `Preprocess.short_side`."""
+        """Frames of the video in this row as uint8 RGB `(T, C, H, W)`, scaled down to `PreprocessSpec.short_side`."""
 
 
 class VideoFiles:
     """Frames decoded from the files of a checked table (`path, frames, fps`) at every call."""
 
-    def __init__(self, table: pd.DataFrame, preprocess: Preprocess) -> None:
+    def __init__(self, table: pd.DataFrame, preprocess: PreprocessSpec) -> None:
         # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
         self.paths = np.array([os.fsencode(path) for path in table["path"]])
         self.totals, self.rates = table["frames"].to_numpy(np.int32), table["fps"].to_numpy(np.float64)
@@ -53,7 +53,7 @@ def in_order(indices: list[int], order: Order) -> list[int]:
 
 
 def load_views(
-    source: Frames, row: int, preprocess: Preprocess, *, views: int = 1, order: Order = "forward"
+    source: Frames, row: int, preprocess: PreprocessSpec, *, views: int = 1, order: Order = "forward"
 ) -> torch.Tensor:
     """What a network sees of a video when it is evaluated: uint8 `(V, T, C, H, W)`, the same on every call.
 
@@ -86,7 +86,7 @@ class TrainClips(Dataset):
         self,
         source: Frames,
         labels: np.ndarray,
-        preprocess: Preprocess,
+        preprocess: PreprocessSpec,
         *,
         augment: bool,
         seed: int,
@@ -113,7 +113,7 @@ class TrainClips(Dataset):
 class EvalClips(Dataset):
     """Every video in a fixed order with fixed frames; items are `(uint8 (V, T, C, H, W), row)`."""
 
-    def __init__(self, source: Frames, preprocess: Preprocess, *, views: int = 1, order: Order = "forward") -> None:
+    def __init__(self, source: Frames, preprocess: PreprocessSpec, *, views: int = 1, order: Order = "forward") -> None:
         self.source, self.preprocess, self.views, self.order = source, preprocess, views, order
 
     def __len__(self) -> int:

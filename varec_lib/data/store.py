@@ -81,6 +81,11 @@ class FrameStore:
                     self.index, _ = self._read_index()
         return self._as_checked(table, found)
 
+    def is_complete(self, table: pd.DataFrame) -> bool:
+        """Whether `update` would find every video decoded."""
+        self.index, _ = self._read_index()
+        return not len(self._outdated(self._identities(table)))
+
     def frames_of(self, table: pd.DataFrame) -> "StoredFrames":
         """The stored frames of these rows, in their order, after `update`."""
         return StoredFrames(self.folder, self.settings.form, self.index.loc[self._names(table)])
@@ -155,8 +160,7 @@ class FrameStore:
         # A process that started earlier may still read the former frames of a video that was replaced since.
         ends = (index["offset"] + index["bytes"])[~lost].groupby(index["shard"]).max()
         self._ends = {int(shard): int(end) for shard, end in ends.items()}
-        index = index[newest & ~lost].set_index("name", drop=False)
-        index.index.name = None
+        index = index[newest & ~lost].set_index("name", drop=False).rename_axis(index=None)
         return index, int((newest & lost).sum())
 
     def _outdated(self, found: pd.DataFrame) -> np.ndarray:

@@ -13,8 +13,11 @@ KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # torch
 
 
 @dataclass(frozen=True)
-class Preprocess:
-    """How a video becomes a network's input. A checkpoint carries it, so prediction cannot use another one."""
+class PreprocessSpec:
+    """How a video becomes a network's input. A checkpoint carries it, so prediction cannot use another one.
+
+    Every registered model has one too: the input that its pretrained weights were trained on.
+    """
 
     num_frames: int
     frame_size: tuple[int, int]

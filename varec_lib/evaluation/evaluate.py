@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import EvalClips, Frames, Order, VideoFiles, make_loader
 from varec_lib.data.doctor import load_dataset
-from varec_lib.data.transforms import Preprocess
+from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import load_checkpoint
@@ -21,7 +21,9 @@ from varec_lib.models.precision import autocast, default_device, resolve_precisi
 
 
 @torch.inference_mode()
-def class_probabilities(model: nn.Module, clips: torch.Tensor, preprocess: Preprocess, precision: str) -> torch.Tensor:
+def class_probabilities(
+    model: nn.Module, clips: torch.Tensor, preprocess: PreprocessSpec, precision: str
+) -> torch.Tensor:
     """Softmax averaged over views: uint8 clips `(B, V, T, C, H, W)` to float `(B, K)` on the CPU."""
     device = next(model.parameters()).device
     batch, views = clips.shape[:2]
@@ -35,7 +37,7 @@ def predict_table(
     model: nn.Module,
     table: pd.DataFrame,
     classes: list[str],
-    preprocess: Preprocess,
+    preprocess: PreprocessSpec,
     *,
     source: Frames | None = None,
     views: int = 1,
@@ -62,7 +64,7 @@ def predict_table(
 
 
 def evaluation_loader(
-    source: Frames, preprocess: Preprocess, *, views: int = 1, order: Order = "forward", batch_size: int = 32,
+    source: Frames, preprocess: PreprocessSpec, *, views: int = 1, order: Order = "forward", batch_size: int = 32,
     num_workers: int = 0,
 ) -> DataLoader:  # fmt: skip
     """Batches of this process's share of the videos: clips `(B, V, T, C, H, W)` and rows, `batch_size` clips each."""
@@ -78,7 +80,7 @@ def predict_batches(
     loader: DataLoader,
     table: pd.DataFrame,
     classes: list[str],
-    preprocess: Preprocess,
+    preprocess: PreprocessSpec,
     *,
     precision: str = "auto",
     progress: bool = True,
@@ -111,11 +113,7 @@ def evaluate_checkpoint(
     Raises `CheckpointError` if the split has classes that the checkpoint does not know, `DataError` if it is empty.
     """
     model, about = load_checkpoint(checkpoint)
-    config = TrainConfig(data_dir=data_dir, strict=strict, ucf_split=ucf_split)
-    table = load_dataset(config, progress=progress)
-    table = table[table["split"] == split]
-    if not len(table):
-        raise DataError(f"{data_dir}: the {split} split has no video.")
+    table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
     unknown = sorted(set(table["label"]) - set(about.classes))
     if unknown:
         raise CheckpointError(
@@ -134,3 +132,14 @@ def evaluate_checkpoint(
         precision=precision,
         progress=progress,
     )
+
+
+def split_table(
+    data_dir: Path | str, split: str, *, strict: bool = False, ucf_split: int = 1, progress: bool = True
+) -> pd.DataFrame:
+    """The checked videos of one split of a dataset folder; raises `DataError` if there are none."""
+    table = load_dataset(TrainConfig(data_dir=data_dir, strict=strict, ucf_split=ucf_split), progress=progress)
+    table = table[table["split"] == split]
+    if not len(table):
+        raise DataError(f"{data_dir}: the {split} split has no video.")
+    return table

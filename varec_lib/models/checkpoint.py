@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import varec_lib
-from varec_lib.data.transforms import Preprocess
+from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import CheckpointError
 from varec_lib.models.registry import build_model
 
@@ -29,7 +29,7 @@ class Checkpoint:
     model: str
     arguments: dict[str, Any]  # of the model's builder: backbone, frame_size, num_frames
     classes: list[str]
-    preprocess: Preprocess
+    preprocess: PreprocessSpec
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ def _described(path: Path, metadata: str | None) -> Checkpoint:
             model=about["model"],
             arguments=about["arguments"],
             classes=about["classes"],
-            preprocess=Preprocess(**about["preprocess"]),
+            preprocess=PreprocessSpec(**about["preprocess"]),
             metrics=about["metrics"],
             versions=about["versions"],
         )

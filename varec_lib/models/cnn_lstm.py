@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from varec_lib.models.frame_average import FrameEncoder
+from varec_lib.models.frame_average import SPEC, FrameEncoder
 from varec_lib.models.registry import register_model
 
 
-@register_model("cnnlstm")
+@register_model("cnnlstm", SPEC)
 class CnnLstm(nn.Module):
     """Frame features, a two-layer LSTM over them, one linear layer on the last hidden state.
 

@@ -4,8 +4,11 @@ import torch
 import torchvision
 from torch import nn
 
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import ConfigError
 from varec_lib.models.registry import register_model
+
+SPEC = PreprocessSpec(16, (224, 224), *IMAGENET)  # the size of the pictures that ImageNet weights were trained on
 
 
 class FrameEncoder(nn.Module):
@@ -53,7 +56,7 @@ def _without_last_layer(classifier: nn.Module) -> nn.Module:
     return classifier
 
 
-@register_model("frame_average")
+@register_model("frame_average", SPEC)
 class FrameAverage(nn.Module):
     """Mean of the frame features over time, then one linear layer. Blind to the order of frames by construction."""
 

@@ -5,25 +5,29 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.video import r3d_18
 
-from varec_lib.data.transforms import KINETICS
+from varec_lib.data.transforms import KINETICS, PreprocessSpec
 from varec_lib.models.registry import register_model
 
 
-class TimePaddedConv3d(nn.Conv3d):
-    """A `Conv3d` that pads time by itself where oneDNN's bfloat16 gradient is wrong.
+def convolve(x: torch.Tensor, conv: nn.Conv3d, padding: tuple[int, ...]) -> torch.Tensor:
+    """A `Conv3d`'s weights applied with this padding, which is done by hand where oneDNN's bfloat16 gradient is wrong.
 
     In torch 2.14 on CPU, the bfloat16 weight gradient of a convolution with temporal kernel 3 and temporal padding 1
     on an input of temporal depth 2 comes from uninitialised memory. Padding first and convolving without temporal
     padding is the same function with the right gradient (tests/models/test_r3d18.py compares both with float32). Other
     depths are left to oneDNN, which skips the padding instead of multiplying by it: 20 % faster at 8 frames.
     """
+    time, height, width = padding
+    if x.device.type == "cpu" and time and x.shape[2] == 2:
+        x, padding = F.pad(x, (0, 0, 0, 0, time, time)), (0, height, width)
+    return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
+
+
+class TimePaddedConv3d(nn.Conv3d):
+    """A `Conv3d` with right bfloat16 gradients; see `convolve`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu" or self.padding[0] == 0 or x.shape[2] != 2:
-            return super().forward(x)
-        time, height, width = self.padding
-        padded = F.pad(x, (0, 0, 0, 0, time, time))
-        return F.conv3d(padded, self.weight, self.bias, self.stride, (0, height, width), self.dilation, self.groups)
+        return convolve(x, self, self.padding)
 
 
 def pad_time_by_hand(network: nn.Module) -> nn.Module:
@@ -34,7 +38,11 @@ def pad_time_by_hand(network: nn.Module) -> nn.Module:
     return network
 
 
-@register_model("r3d18", mean=KINETICS[0], std=KINETICS[1])
+# As torchvision's weights were trained on Kinetics: 16 consecutive frames at 15 fps.
+SPEC = PreprocessSpec(16, (112, 112), *KINETICS, sampling="dense", stride=1, short_side=128, fps=15.0)
+
+
+@register_model("r3d18", SPEC)
 class R3D18(nn.Module):
     """torchvision's `r3d_18` on clips `(B, T, C, H, W)`; 33.2 M parameters with 101 classes."""
 

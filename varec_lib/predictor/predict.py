@@ -1,31 +1,51 @@
-"""What is in a video: a checkpoint applied to single files, fed exactly as in evaluation (notebook 06)."""
+"""What is in a video: a model applied to single files, whole or clip by clip along them (notebook 06)."""
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 from varec_lib.data.dataset import VideoFiles, load_views
-from varec_lib.data.decode import VIDEO_EXTENSIONS, probe
+from varec_lib.data.decode import VIDEO_EXTENSIONS, decode_video, probe, read_header
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.evaluation.evaluate import class_probabilities
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint
 from varec_lib.models.precision import default_device, resolve_precision
+from varec_lib.models.pretrained import load_pretrained
+
+Top = list[tuple[str, float]]  # classes and their probabilities, best first
+UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The most probable classes of a stretch of a video, from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+    top: Top
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one video, best first."""
+    """The most probable classes of one video, and of its segments where they were asked for.
+
+    A video that cannot be read has a sentence in `error` instead.
+    """
 
     path: Path
-    top: list[tuple[str, float]]
+    top: Top
+    segments: list[Segment] = field(default_factory=list)
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded checkpoint that answers for video files."""
+    """A loaded model that answers for video files."""
 
     model: nn.Module
     about: Checkpoint
@@ -35,9 +55,18 @@ class Predictor:
     @classmethod
     def load(cls, checkpoint: Path | str, *, views: int = 1, precision: str = "auto") -> "Predictor":
         """From a checkpoint file or an experiment folder; on a GPU if there is one. Raises `VarecError`."""
+        return cls._of(load_checkpoint(checkpoint), views, precision)
+
+    @classmethod
+    def pretrained(cls, model: str = "i3d", *, views: int = 1, precision: str = "auto") -> "Predictor":
+        """A published model that knows the 400 actions of Kinetics without any training. Raises `VarecError`."""
+        return cls._of(load_pretrained(model), views, precision)
+
+    @classmethod
+    def _of(cls, loaded: tuple[nn.Module, Checkpoint], views: int, precision: str) -> "Predictor":
         if views < 1:
             raise ConfigError(f"views is {views}, but must be at least 1.")
-        model, about = load_checkpoint(checkpoint)
+        model, about = loaded
         device = default_device()
         return cls(model.to(device), about, views, resolve_precision(precision, device))
 
@@ -48,12 +77,57 @@ class Predictor:
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
+        return Prediction(Path(path), self._best(self._probabilities(self.clips(path)), top))
+
+    def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
+        """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
+
+        A segment is as long as the clips the model was trained on where these are dense; for a model that takes frames
+        from all over a video it has `seconds` (4 where 0). The video is decoded once, and never held as a whole.
+        Raises `VideoError`.
+        """
+        spec, path = self.about.preprocess, Path(path)
+        native = read_header(path, short_side=spec.short_side)[0].fps
+        rate = native if 0 < native < 1000 else UNKNOWN_RATE
+        rate = min(rate, spec.fps) if spec.fps else rate
+        length = spec.num_frames * spec.stride if spec.sampling == "dense" else round((seconds or 4.0) * rate)
+        length = max(length, spec.num_frames)
+        latest: deque[np.ndarray] = deque(maxlen=length)
+        spans: list[tuple[int, int]] = []
+        parts: list[torch.Tensor] = []
+        count = 0
+
+        def score() -> None:
+            frames = [latest[i] for i in spec.indices(len(latest))]
+            clip = spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+            spans.append((count - len(latest), count))
+            parts.append(self._probabilities(clip[None]))
+
+        def add(frame: np.ndarray) -> None:
+            nonlocal count
+            latest.append(frame)
+            count += 1
+            if count % length == 0:
+                score()
+
+        decode_video(path, add, short_side=spec.short_side, fps=spec.fps)
+        if not parts or count % length > length / 2:  # what is left over: a clip that ends with the video
+            score()
+        segments = [
+            Segment(start / rate, end / rate, self._best(part, top))
+            for (start, end), part in zip(spans, parts, strict=True)
+        ]
+        return Prediction(path, self._best(torch.stack(parts).mean(dim=0), top), segments)
+
+    def _probabilities(self, clips: torch.Tensor) -> torch.Tensor:
+        """Mean over uint8 clips `(V, T, C, H, W)`: `(K,)`."""
+        return class_probabilities(self.model, clips[None], self.about.preprocess, self.precision)[0]
+
+    def _best(self, probabilities: torch.Tensor, top: int) -> Top:
         if top < 1:
             raise ConfigError(f"top is {top}, but must be at least 1.")
-        probabilities = class_probabilities(self.model, self.clips(path)[None], self.about.preprocess, self.precision)
-        values, numbers = probabilities[0].topk(min(top, len(self.about.classes)))
-        names = [self.about.classes[i] for i in numbers.tolist()]
-        return Prediction(Path(path), list(zip(names, values.tolist(), strict=True)))
+        values, numbers = probabilities.topk(min(top, len(self.about.classes)))
+        return list(zip([self.about.classes[i] for i in numbers.tolist()], values.tolist(), strict=True))
 
 
 def find_videos(paths: list[Path]) -> list[Path]:
@@ -72,17 +146,25 @@ def find_videos(paths: list[Path]) -> list[Path]:
     return found
 
 
-def predict_videos(predictor: Predictor, paths: list[Path], *, top: int = 5) -> pd.DataFrame:
-    """One row per video: `video, top1, p1, ..., error`. A video that cannot be read gets a sentence in `error`."""
-    rows = []
+def predict_videos(predictor: Predictor, paths: list[Path], *, top: int = 5, along: bool = False) -> list[Prediction]:
+    """A prediction for every file, clip by clip with `along`. One that cannot be read gets a sentence in `error`."""
+    predict = predictor.predict_along if along else predictor.predict
+    found = []
     for path in paths:
-        row: dict[str, object] = {"video": str(path)}
         try:
-            for rank, (name, probability) in enumerate(predictor.predict(path, top=top).top, start=1):
-                row |= {f"top{rank}": name, f"p{rank}": probability}
-            row["error"] = ""
+            found.append(predict(path, top=top))
         except VideoError as error:
-            row["error"] = str(error)
-        rows.append(row)
+            found.append(Prediction(Path(path), [], error=str(error)))
+    return found
+
+
+def as_table(predictions: list[Prediction]) -> pd.DataFrame:
+    """One row per video: `video, top1, p1, ..., error`."""
+    rows = []
+    for prediction in predictions:
+        row: dict[str, object] = {"video": str(prediction.path)}
+        for rank, (name, probability) in enumerate(prediction.top, start=1):
+            row |= {f"top{rank}": name, f"p{rank}": probability}
+        rows.append(row | {"error": prediction.error})
     table = pd.DataFrame(rows)
     return table[[column for column in table if column != "error"] + ["error"]]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import Frames, VideoFiles
 from varec_lib.errors import ConfigError
-from varec_lib.models.weights import train_mode
+from varec_lib.models.backbone import train_mode
 from varec_lib.training.feed import ClipFeed
 from varec_lib.training.setup import build, make_accelerator
 from varec_lib.training.step import OptimiserStep, make_optimizer

@@ -114,19 +114,21 @@ class ClipFeed:
 
 
 class FeatureFeed(ClipFeed):
-    """Features that a frozen backbone computes once per clip, kept beside the frame store."""
+    """Features that a frozen backbone computes once per clip, kept beside the frame store.
+
+    Each clip is read once, so no frames are stored for it; a frame store that is there already is used.
+    """
 
     @staticmethod
-    def fits(config: TrainConfig, model: nn.Module) -> bool:
-        """Whether every epoch would show the frozen backbone the same clips, and the model lets us stop behind it."""
+    def fits(config: TrainConfig) -> bool:
+        """Whether every epoch would show a frozen backbone the same clips."""
         fixed = config.freeze_backbone and (config.fixed_views > 0 or not config.augment)
-        return (
-            fixed
-            and config.store != "off"
-            and not (config.mixup or config.cutmix)
-            and hasattr(model, "features")
-            and hasattr(model, "classify")
-        )
+        return fixed and config.store != "off" and not (config.mixup or config.cutmix)
+
+    @property
+    def folder(self) -> Path:
+        """Where the features of this dataset lie."""
+        return FrameStore.of(self.config).folder.parent / "features"
 
     def prepare(self, model: nn.Module) -> None:
         """Computes the features that are not stored yet."""
@@ -156,7 +158,7 @@ class FeatureFeed(ClipFeed):
     def _stored(self, model: nn.Module, split: str, clips: Dataset, keys: list | None) -> np.ndarray:
         """Features of all clips as a memory map `(N, ...)`; an interrupted computation goes on where it stopped."""
         order = list(range(len(clips))) if keys is None else keys
-        folder = self.store.folder.parent / "features"
+        folder = self.folder
         file = folder / f"{split}-{self._key(model, split)}.bin"
         partial, about = file.with_suffix(".partial"), file.with_suffix(".json")
         try:
@@ -184,7 +186,8 @@ class FeatureFeed(ClipFeed):
         table = self.split(split)
         times = [os.stat(path).st_mtime_ns for path in table["path"]]  # a video may be replaced by one of the same size
         rows = (dataset_fingerprint(table, config.data_dir), times)
-        about = (self.about.model, self.about.arguments, self.about.preprocess, self.precision, config.store, rows)
+        frames = config.store if self.store else None
+        about = (self.about.model, self.about.arguments, self.about.preprocess, self.precision, frames, rows)
         digest.update(repr((about, draws, torch.__version__)).encode())
         return digest.hexdigest()[:16]
 
@@ -221,10 +224,10 @@ class FeatureFeed(ClipFeed):
 
     def _check_space(self, split: str, count: int, row_bytes: int) -> None:
         """Says how much disk the features will take; refuses if there is less."""
-        need, free = count * row_bytes, shutil.disk_usage(self.store.folder.parent).free
+        need, free = count * row_bytes, shutil.disk_usage(self.folder).free
         if need > free:
             raise StoreError(
-                f"The features of {split} need {gigabytes(need)}, but {self.store.folder.parent} has {gigabytes(free)} "
+                f"The features of {split} need {gigabytes(need)}, but {self.folder} has {gigabytes(free)} "
                 "free. Choose another --store_dir, fewer --fixed_views, or --store off."
             )
         print(f"Computing the frozen backbone's features of {count} {split} clips once: {gigabytes(need)}", flush=True)

@@ -17,8 +17,8 @@ from tqdm.auto import tqdm
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ResumeError
 from varec_lib.evaluation.metrics import Predictions
+from varec_lib.models.backbone import train_mode
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
-from varec_lib.models.weights import train_mode
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed

@@ -5,20 +5,21 @@ from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.doctor import load_dataset
+from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import SPLITS, classes_of
 from varec_lib.data.store import FrameStore
-from varec_lib.data.transforms import Preprocess
+from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.models.backbone import channels_last, prepare_backbone
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision, use_tensor_cores
 from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
-from varec_lib.models.weights import channels_last, prepare_backbone
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed, FeatureFeed
@@ -88,19 +89,40 @@ def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tupl
         load_plugin(config.plugin)
     set_seed(config.seed)  # the same first weights in all processes
     entry = model_entry(config.model)
-    store = None if config.store == "off" else FrameStore.of(config)
-    table = load_dataset(config, progress=progress, examine=store.update if store else None)
+    table, store = _checked(config, progress)
     classes = classes_of(table)
     arguments = {"backbone": config.backbone, "frame_size": config.frame_size, "num_frames": config.num_frames}
-    preprocess = Preprocess(
-        config.num_frames, config.frame_size, entry.mean, entry.std, sampling=config.sampling, stride=config.stride,
-        short_side=config.stored_short_side, fps=config.fps,
+    preprocess = PreprocessSpec(
+        config.num_frames, config.frame_size, entry.spec.mean, entry.spec.std, sampling=config.sampling,
+        stride=config.stride, short_side=config.stored_short_side, fps=config.fps,
     )  # fmt: skip
     model = channels_last(build_model(config.model, len(classes), **arguments))
     prepare_backbone(model, config)
     about = Checkpoint(config.model, arguments, classes, preprocess)
     if accelerator.num_processes > 1:
         set_seed(config.seed, device_specific=True)  # but other draws of dropout and mixing
-    kind = FeatureFeed if FeatureFeed.fits(config, model) else ClipFeed
     precision = resolve_precision(config.precision, accelerator.device)
+    kind = ClipFeed
+    if FeatureFeed.fits(config):
+        if hasattr(model, "features") and hasattr(model, "classify"):
+            kind = FeatureFeed
+        elif store is None:  # every epoch reads all clips after all
+            store = FrameStore.of(config)
+            store.update(table, progress=progress)
     return model, kind(config, about, table, store, accelerator, precision, progress)
+
+
+def _checked(config: TrainConfig, progress: bool) -> tuple[pd.DataFrame, FrameStore | None]:
+    """The usable videos, and the frame store they were decoded into.
+
+    For the features of a frozen backbone each clip is read once: then only a store that is there already is used.
+    """
+    store = None if config.store == "off" else FrameStore.of(config)
+
+    def examine(table: pd.DataFrame, *, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+        nonlocal store
+        if store and FeatureFeed.fits(config) and not store.is_complete(table):
+            store = None
+        return (store.update if store else check_videos)(table, progress=progress)
+
+    return load_dataset(config, progress=progress, examine=examine), store

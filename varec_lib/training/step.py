@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import TrainBatch
-from varec_lib.data.transforms import Preprocess, apply_each, random_colours
+from varec_lib.data.transforms import PreprocessSpec, apply_each, random_colours
 from varec_lib.errors import TrainingError
 
 
@@ -61,7 +61,7 @@ class NonFinite(TrainingError):
 class Inputs:
     """Turns a batch of uint8 clips into what the network trains on, on the device: colours, mixing, normalisation."""
 
-    def __init__(self, config: TrainConfig, preprocess: Preprocess, num_classes: int) -> None:
+    def __init__(self, config: TrainConfig, preprocess: PreprocessSpec, num_classes: int) -> None:
         self.preprocess = preprocess
         self.colours = random_colours(flip=config.flip) if config.augment else None
         mixers = [

@@ -1,10 +1,6 @@
-"""Where a backbone's first weights come from: downloads checked by hash, local files, and what freezing keeps still."""
+"""A backbone's first weights from local files, and what freezing keeps still."""
 
-import hashlib
 import pickle
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,112 +11,17 @@ from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError, WeightsError
+from varec_lib.models.backbone import freeze, load_backbone, prepare_backbone, read_state_dict, train_mode
 from varec_lib.models.frame_average import FrameAverage, FrameEncoder
 from varec_lib.models.r3d18 import R3D18
-from varec_lib.models.weights import (
-    fetch,
-    freeze,
-    load_backbone,
-    prepare_backbone,
-    pretrained_url,
-    read_state_dict,
-    train_mode,
-)
 
 IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet_features.pt"
-
-
-class Server(ThreadingHTTPServer):
-    """Serves a folder on this machine and remembers what was asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.requests: list[str] = []
-        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
-
-
-class Handler(SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        """Keeps the test output quiet."""
-
-
-@pytest.fixture
-def server(tmp_path):
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with Server(folder) as running:
-        running.folder = folder
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
 def squeezenet_state():
     torch.manual_seed(1)
     return torchvision.models.squeezenet1_1().state_dict()
-
-
-@pytest.fixture
-def published(server, squeezenet_state):
-    """Name of a weight file on the server that ends in the first digits of its SHA-256, as torchvision's do."""
-    file = server.folder / "squeezenet1_1.pth"
-    torch.save(squeezenet_state, file)
-    return file.rename(file.with_stem(f"squeezenet1_1-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}")).name
-
-
-def test_downloaded_once_then_read_from_the_cache(server, published, tmp_path):
-    cache = tmp_path / "cache"
-    first = fetch(server.url(published), cache)
-    second = fetch(server.url(published), cache)
-    assert server.requests == [f"/{published}"]
-    assert first == second == cache / published
-    assert first.read_bytes() == (server.folder / published).read_bytes()
-    assert load_backbone(FrameEncoder("squeezenet1_1", (32, 32)), first).missing == []
-
-
-def test_damaged_file_in_the_cache_is_noticed(server, published, tmp_path):
-    file = fetch(server.url(published), tmp_path / "cache")
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(WeightsError, match=rf"{published}: the content does not match .* Delete it"):
-        fetch(server.url(published), tmp_path / "cache")
-
-
-def test_other_content_on_the_server_is_noticed(server, published, tmp_path):
-    (server.folder / published).write_bytes(b"not what the name promises")
-    with pytest.raises(WeightsError, match=f"{published}: the content does not match"):
-        fetch(server.url(published), tmp_path / "cache")
-
-
-def test_without_network_the_message_says_which_file_to_put_where(server, published, tmp_path):
-    url, cache = server.url(published), tmp_path / "cache"
-    server.shutdown()
-    server.server_close()
-    with pytest.raises(WeightsError) as caught:
-        fetch(url, cache)
-    assert f"{published} could not be downloaded" in str(caught.value)
-    assert f"fetch {url} elsewhere and put it at {cache / published}." in str(caught.value)
-    assert not (cache / published).exists()
-
-
-def test_file_that_the_server_does_not_have(server, tmp_path):
-    with pytest.raises(WeightsError, match=r"absent-01234567\.pth could not be downloaded \(File not found"):
-        fetch(server.url("absent-01234567.pth"), tmp_path / "cache")
-
-
-def test_torchvision_addresses_carry_the_hash():
-    assert pretrained_url("r3d18", "resnet18").endswith("r3d_18-b3b3357e.pth")
-    assert pretrained_url("cnnlstm", "resnet18").endswith("resnet18-f37072fd.pth")
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone.network."])

@@ -1,0 +1,77 @@
+"""How well does a published model do on a dataset that it was never trained on? (notebook 03)"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from varec_lib.errors import DataError
+from varec_lib.evaluation.evaluate import predict_table, split_table
+from varec_lib.evaluation.metrics import Predictions
+from varec_lib.models.precision import default_device
+from varec_lib.models.pretrained import load_pretrained
+
+LARGE_CLIPS = 4  # at a time: those of I3D have 64 frames
+
+
+def read_label_map(file: Path | str, answers: list[str]) -> dict[str, str]:
+    """From a dataset's labels to the `answers` that mean the same; a label without one maps to "".
+
+    `file` is a CSV with the columns `label,kinetics_label`. Raises `DataError` that names file and row where a column
+    or a label is missing, a label comes twice, or an answer is unknown.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise DataError(f"{file}: no such file. It needs the columns label and kinetics_label.")
+    try:
+        rows = pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not a CSV file ({error}).") from error
+    if list(rows.columns) != ["label", "kinetics_label"]:
+        raise DataError(f"{file}: the columns are {', '.join(map(str, rows))}, but must be label, kinetics_label.")
+    mapped: dict[str, str] = {}
+    for number, (label, answer) in enumerate(rows.itertuples(index=False), start=2):
+        label, answer = label.strip(), answer.strip()
+        if not label or label in mapped:
+            raise DataError(f"{file}, row {number}: {f'{label} comes twice' if label else 'label is empty'}.")
+        if answer and answer not in answers:
+            raise DataError(f"{file}, row {number}: {answer!r} is no class of Kinetics-400. Leave it empty for none.")
+        mapped[label] = answer
+    return mapped
+
+
+def evaluate_zero_shot(
+    model: str,
+    data_dir: Path | str,
+    label_map: Path | str,
+    *,
+    split: str = "test",
+    strict: bool = False,
+    ucf_split: int = 1,
+    batch_size: int = LARGE_CLIPS,
+    progress: bool = True,
+    **options: Any,
+) -> Predictions:
+    """Predictions of a published Kinetics-400 model for the videos of a split whose label has a Kinetics name.
+
+    The model may answer any of its 400 classes; labels are replaced by their Kinetics names. `options` are those of
+    `predict_table`. Says which labels are left out. Raises `VarecError`.
+    """
+    network, about = load_pretrained(model)
+    mapped = read_label_map(label_map, about.classes)
+    table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
+    kinetics = table["label"].map(mapped)
+    if kinetics.isna().any():
+        missing = ", ".join(sorted(set(table["label"][kinetics.isna()])))
+        raise DataError(f"{label_map}: has no row for {missing}. Add one, with an empty kinetics_label for none.")
+    left_out = sorted(set(table["label"][kinetics == ""]))
+    if left_out:
+        count = int((kinetics == "").sum())
+        print(f"Left out {count} videos whose label has no Kinetics name: {', '.join(left_out)}")
+    table = table.assign(label=kinetics)[kinetics != ""]
+    if not len(table):
+        raise DataError(f"{label_map}: no label of {data_dir} has a Kinetics name.")
+    return predict_table(
+        network.to(default_device()), table, about.classes, about.preprocess, progress=progress,
+        batch_size=min(batch_size, LARGE_CLIPS), **options,
+    )  # fmt: skip

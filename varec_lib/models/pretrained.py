@@ -1,0 +1,62 @@
+"""Models that know something before anything is trained: published Kinetics-400 classifiers, whole with their head."""
+
+from typing import Any
+
+from torch import nn
+from torchvision.models.video import R3D_18_Weights
+
+from varec_lib.config import TrainConfig
+from varec_lib.errors import ConfigError
+from varec_lib.models.backbone import channels_last, read_state_dict
+from varec_lib.models.checkpoint import Checkpoint
+from varec_lib.models.fetch import fetch
+from varec_lib.models.registry import build_model, model_entry
+from varec_lib.models.weights import weights_for
+
+CLASSIFIERS = ("i3d", "r3d18")  # models with weights for Kinetics-400's classes
+SHORT_CLIP = 16
+
+
+def kinetics_classes() -> list[str]:
+    """The 400 action names of Kinetics-400 in the order of the models' outputs, from torchvision's metadata."""
+    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])
+
+
+def load_pretrained(model: str) -> tuple[nn.Module, Checkpoint]:
+    """A published Kinetics-400 classifier in evaluation mode on the CPU, and its description, as `load_checkpoint`.
+
+    Downloads the weights if need be. Raises `ConfigError` for a model without such weights, `WeightsError`.
+    """
+    if model not in CLASSIFIERS:
+        raise ConfigError(
+            f"There are no weights with which {model!r} knows actions untrained; {' and '.join(CLASSIFIERS)} have some."
+        )
+    classes = kinetics_classes()
+    network = build_model(model, len(classes))
+    network.load_state_dict(_whole(model, read_state_dict(fetch(weights_for(model, "")))))
+    return channels_last(network).eval(), Checkpoint(model, {}, classes, model_entry(model).spec)
+
+
+def _whole(model: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """A classifier's tensors under our names: torchvision's last layer is our head."""
+    if model == "i3d":
+        return tensors
+    head = {"fc.weight": "head.1.weight", "fc.bias": "head.1.bias"}
+    return {head.get(name, f"backbone.{name}"): tensor for name, tensor in tensors.items()}
+
+
+def frozen_settings(config: TrainConfig) -> dict[str, Any]:
+    """Settings that suit a frozen pretrained backbone: the clips its weights were trained on, and no augmentation.
+
+    Empty for any other configuration. Clips have at most 16 frames, spread over the same stretch of time: a quarter
+    of the work where a network was trained on 64, and a new head gets used to it.
+    """
+    if not (config.pretrained and config.freeze_backbone):
+        return {}
+    spec = model_entry(config.model).spec
+    thinning = max(spec.num_frames // SHORT_CLIP, 1)
+    settings = {"num_frames": spec.num_frames // thinning, "frame_size": spec.frame_size, "sampling": spec.sampling,
+                "augment": False}  # fmt: skip
+    if spec.sampling == "dense":
+        settings |= {"stride": spec.stride * thinning, "fps": spec.fps}
+    return settings
