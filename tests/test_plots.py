@@ -122,3 +122,23 @@ def test_sampled_frames_are_dots_on_a_line_each():
     assert ticks(axis.get_yticklabels()) == ["dense", "uniform"]
     dots = [line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "o"]
     assert dots == [[5, 7], [1, 10, 20]]
+
+
+LADDER = pd.DataFrame(
+    {
+        "top1": [0.5, float("nan"), 0.9], "low": [0.4, float("nan"), 0.8], "high": [0.7, float("nan"), 1.0],
+        "seconds": [300, float("nan"), 120], "note": ["", "not measured: no network", ""],
+    },
+    index=["scratch", "absent", "video"],
+)  # fmt: skip
+
+
+def test_ladder_has_a_bar_per_rung_with_its_interval_and_says_what_was_not_measured():
+    (axis,) = plots.ladder(LADDER).axes
+    assert ticks(axis.get_yticklabels()) == ["scratch", "absent", "video"]
+    assert list(axis.get_yticks()) == [2, 1, 0]  # the first rung on top
+    bars, whiskers = axis.containers[1], axis.containers[0]
+    assert [bar.get_width() for bar in bars] == [0.5, 0, 0.9]
+    ends = [segment[:, 0].tolist() for segment in whiskers.lines[2][0].get_segments()]
+    assert ends[0] == pytest.approx([0.4, 0.7]) and ends[2] == pytest.approx([0.8, 1.0])
+    assert [text.get_text() for text in axis.texts] == ["0.50   300 s", "not measured: no network", "0.90   120 s"]

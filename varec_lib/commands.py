@@ -28,7 +28,7 @@ class Evaluate:
     order: Literal["forward", "reversed", "shuffled"] = "forward"
     """Play the frames backwards or shuffled: does the model look at time?"""
     batch_size: int = 32
-    """Videos at a time; with --zero_shot 4 at the most."""
+    """Clips at a time; fewer where they are large."""
     num_workers: int = 2
     """Processes that decode videos; 0 decodes in this process."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -57,8 +57,10 @@ class Predict:
     """A published model instead, which knows the 400 actions of Kinetics without any training."""
     model: Literal["i3d", "r3d18"] | None = None
     """Which one, with --pretrained; i3d if not given."""
-    along: bool | None = None
-    """Clip by clip along the video, with times, and the mean for the whole; on with --pretrained, else off."""
+    along: bool = False
+    """Clip by clip along the video, with times, and the mean for the whole; --pretrained does so by itself."""
+    whole: bool = False
+    """One answer per video, without times, also with --pretrained."""
     top: int = 5
     """How many classes to list."""
     views: int = 1

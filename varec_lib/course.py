@@ -1,6 +1,7 @@
 """Runs the notebooks of the course as papermill jobs, one after the other."""
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from varec_lib.config import PROJECT_ROOT
+from varec_lib.data.manifest import load_manifest
 from varec_lib.data.stick_actions import generate
-from varec_lib.errors import ConfigError
+from varec_lib.errors import ConfigError, DataError
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
+REAL_CLASSES = ("Archery", "BodyWeightSquats", "JumpingJack", "Lunges", "PlayingViolin")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,32 @@ def dataset_folder(data_dir: Path | str) -> Path:
     """The absolute folder of a notebook's `data_dir`; the embedded dataset is drawn first if it is not there yet."""
     folder = project_path(data_dir)
     return generate(folder) if folder == PROJECT_ROOT / "data" / "stick_actions" else folder
+
+
+def real_clips() -> Path | None:
+    """A dataset folder with the five classes of UCF-101 that the course compares models on, or None.
+
+    It is what the environment variable VAREC_UCF5 names, else `data/ucf101`: such a folder, or all of UCF-101 as
+    `varec data check` reads it; of that, lists of the five classes are written into `data/ucf5`, with groups 23 to 25
+    for validation. Raises `DataError` where the folder lacks these classes.
+    """
+    folder = Path(os.environ.get("VAREC_UCF5") or PROJECT_ROOT / "data" / "ucf101").expanduser()
+    if not folder.is_dir():
+        return None
+    table = load_manifest(folder)
+    missing = set(REAL_CLASSES) - set(table["label"])
+    if missing:
+        raise DataError(f"{folder}: has no videos of {', '.join(sorted(missing))}.")
+    if set(table["label"]) == set(REAL_CLASSES):
+        return folder
+    table = table[table["label"].isin(REAL_CLASSES)]
+    late = table["group"].str.extract(r"_g(\d+)$")[0].fillna("0").astype(int) >= 23
+    table = table.assign(split=table["split"].where(table["split"] == "test", late.map({True: "val", False: "train"})))
+    lists = PROJECT_ROOT / "data" / "ucf5"
+    lists.mkdir(parents=True, exist_ok=True)
+    for split, rows in table.rename(columns={"path": "video_name"}).groupby("split"):
+        rows[["video_name", "label", "group"]].to_csv(lists / f"{split}.csv", index=False)
+    return lists
 
 
 def find_notebooks(names: list[str] | None = None) -> list[Path]:

@@ -70,7 +70,7 @@ def predict(command: Predict) -> int:
     videos = find_videos(list(command.videos))
     with _quiet_stdout(command.json):
         predictor = _predictor(command)
-    along = command.pretrained if command.along is None else command.along
+    along = command.along or (command.pretrained and not command.whole)
     if len(videos) == 1:  # an error ends the command
         predict = predictor.predict_along if along else predictor.predict
         found = [predict(videos[0], top=command.top)]
@@ -94,6 +94,8 @@ def _predictor(command: Predict):
         raise ConfigError("Name either --checkpoint, or --pretrained for a model that nobody needs to train.")
     if command.model and command.checkpoint:
         raise ConfigError("--model goes with --pretrained; a checkpoint says itself which model it is.")
+    if command.along and command.whole:
+        raise ConfigError("--along and --whole exclude each other.")
     options = {"views": command.views, "precision": command.precision}
     if command.pretrained:
         return Predictor.pretrained(command.model or "i3d", **options)

@@ -109,6 +109,28 @@ def time_orders(tables: dict[str, pd.DataFrame], column: str, *, chance: float |
         return figure
 
 
+def ladder(table: pd.DataFrame) -> Figure:
+    """Test top-1 with its interval, a bar per row in the order given; rows without a number say why in `note`.
+
+    `table` is indexed by what was done and has the columns `top1, low, high, seconds, note`.
+    """
+    measured = table["top1"].notna()
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8.5, 0.55 * len(table) + 0.9), layout="constrained")
+        rows = np.arange(len(table))[::-1]
+        errors = np.stack([table["top1"] - table["low"], table["high"] - table["top1"]])
+        axis.barh(rows, table["top1"].fillna(0), xerr=np.nan_to_num(errors), color=ACCENT, height=0.6,
+                  error_kw={"ecolor": "black", "elinewidth": 1, "capsize": 3})  # fmt: skip
+        for row, (_, line), known in zip(rows, table.iterrows(), measured, strict=True):
+            text = f"{line['top1']:.2f}   {line['seconds']:.0f} s" if known else line["note"]
+            place = {"x": line["high"] + 0.02} if known else {"x": 0.01, "color": "#5b6570", "style": "italic"}
+            axis.text(y=row, s=text, va="center", **place)
+        axis.set_yticks(rows, table.index)
+        axis.set(xlim=(0, 1.25), xlabel="test top-1, with its 95 % interval; seconds from command to result")
+        axis.set_xticks(np.arange(0, 1.01, 0.2))
+        return figure
+
+
 def split_counts(counts: pd.DataFrame) -> Figure:
     """Videos per class, stacked by split; `counts` as `varec_lib.data.doctor.summary` without its totals."""
     with plt.rc_context(STYLE):

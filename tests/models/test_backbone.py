@@ -11,8 +11,9 @@ from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError, WeightsError
-from varec_lib.models.backbone import freeze, load_backbone, prepare_backbone, read_state_dict, train_mode
+from varec_lib.models.backbone import blocks_of, freeze, load_backbone, prepare_backbone, read_state_dict, train_mode
 from varec_lib.models.frame_average import FrameAverage, FrameEncoder
+from varec_lib.models.i3d import BLOCKS, I3D
 from varec_lib.models.r3d18 import R3D18
 
 IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet_features.pt"
@@ -165,6 +166,99 @@ def test_without_freezing_the_batch_norm_statistics_move():
     assert not torch.equal(model.backbone.network.bn1.running_mean, before)
 
 
+LAYERS = [f"layer{number}" for number in (1, 2, 3, 4)]
+SMALL = {"frame_size": (32, 32)}
+BACKBONES = {  # a model, and the names of its backbone's blocks
+    "resnet18": (lambda: FrameAverage(3, "resnet18", **SMALL), [f"network.{n}" for n in ("conv1", "bn1", *LAYERS)]),
+    "mobilenet_v2": (lambda: FrameAverage(3, "mobilenet_v2", **SMALL), [f"network.features.{n}" for n in range(19)]),
+    "r3d18": (lambda: R3D18(3), ["stem", *LAYERS]),
+    "i3d": (lambda: I3D(3), ["conv_1a", "conv_2b", "conv_2c", *BLOCKS]),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_blocks_come_one_after_the_other_and_hold_all_that_learns(name):
+    make, names = BACKBONES[name]
+    backbone = make().backbone
+    found = {id(part): path for path, part in backbone.named_modules()}
+    blocks = blocks_of(backbone)
+    assert [found[id(block)] for block in blocks] == names
+    held = [id(parameter) for block in blocks for parameter in block.parameters()]
+    assert held == [id(parameter) for parameter in backbone.parameters()]
+
+
+def test_a_single_layer_is_a_block_of_its_own():
+    layer = nn.Linear(2, 2)
+    assert blocks_of(nn.Sequential(nn.ReLU(), layer)) == [layer]
+    assert blocks_of(nn.Sequential(nn.Sequential(layer, nn.ReLU()))) == [layer]
+
+
+def of_blocks(names: list[str], path: str) -> bool:
+    """Whether a tensor of a model belongs to one of these blocks of its backbone."""
+    return any(path.startswith(f"backbone.{name}.") for name in names)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_exactly_the_last_blocks_learn(name, count):
+    make, names = BACKBONES[name]
+    model, last = make(), names[len(names) - count :]
+    freeze(model.backbone, train_blocks=count)
+    learning = {path for path, parameter in model.named_parameters() if parameter.requires_grad}
+    expected = {path for path, _ in model.named_parameters() if of_blocks(last, path) or path.startswith("head.")}
+    assert learning == expected
+    assert any(path.startswith("backbone.") for path in learning) == (count > 0)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Wrapped])
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 1), ("resnet18", 5), ("mobilenet_v2", 2), ("r3d18", 2)])
+def test_a_step_changes_the_trained_blocks_with_their_statistics_and_nothing_else(name, count, wrap):
+    torch.manual_seed(0)
+    make, names = BACKBONES[name]
+    model, last = make(), names[len(names) - count :]
+    freeze(model.backbone, train_blocks=count)
+    before = {path: tensor.clone() for path, tensor in model.state_dict().items()}
+    wrapped = wrap(model)
+    train_mode(wrapped)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
+    nn.functional.cross_entropy(wrapped(torch.rand(4, 2, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
+    optimizer.step()
+    changed = {path for path, tensor in model.state_dict().items() if not torch.equal(tensor, before[path])}
+    assert changed == {path for path in before if of_blocks(last, path) or path.startswith("head.")}
+    assert any(path.endswith("running_mean") for path in changed)
+
+
+def test_the_mode_of_each_part_is_that_of_its_training():
+    model = R3D18(3)
+    freeze(model.backbone, train_blocks=2)
+    model.eval()
+    train_mode(model)
+    modes = {name: part.training for name, part in model.backbone.named_children() if name != "avgpool"}
+    frozen = {"stem": False, "layer1": False, "layer2": False}
+    assert modes == {**frozen, "layer3": True, "layer4": True, "fc": True}
+    assert not any(part.training for name in frozen for part in model.backbone.get_submodule(name).modules())
+
+
+@pytest.mark.parametrize("count", [5, 6, 100])
+def test_as_many_blocks_as_there_are_or_more_are_refused_and_nothing_is_frozen(count):
+    backbone = R3D18(3).backbone
+    with pytest.raises(ConfigError, match=f"train_blocks is {count}, but this backbone has 5: leave it out"):
+        freeze(backbone, train_blocks=count)
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_configured_blocks_are_frozen():
+    model = R3D18(3)
+    prepare_backbone(model, TrainConfig(train_blocks=4))
+    learning = [any(p.requires_grad for p in block.parameters()) for block in blocks_of(model.backbone)]
+    assert learning == [False, True, True, True, True]
+    prepare_backbone(model, TrainConfig(freeze_backbone=True))
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    untouched = R3D18(3)
+    prepare_backbone(untouched, TrainConfig())
+    assert all(p.requires_grad for p in untouched.parameters())
+
+
 @pytest.mark.skipif(not IMAGENET_MOBILENET.is_file(), reason="no ImageNet MobileNetV2 file beside the repository")
 def test_real_imagenet_weights_fill_the_whole_backbone():
     backbone = FrameEncoder("mobilenet_v2", (64, 64))
@@ -175,7 +269,10 @@ def test_real_imagenet_weights_fill_the_whole_backbone():
     assert backbone.network.features[0][0].weight.std() > 0.1  # learned edge detectors, not the small random start
 
 
-@pytest.mark.parametrize("settings", [{"freeze_backbone": True}, {"weights": "x.pth"}, {"backbone_lr": 0.1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"freeze_backbone": True}, {"weights": "x.pth"}, {"backbone_lr": 0.1}, {"train_blocks": 1}, {"pretrained": True}],
+)
 def test_a_model_without_a_backbone_is_named(settings):
     with pytest.raises(ConfigError, match="model plain has no attribute `backbone`"):
         prepare_backbone(nn.Linear(2, 2), TrainConfig(model="plain", **settings))

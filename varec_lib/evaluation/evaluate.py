@@ -1,5 +1,6 @@
 """Runs a model over the videos of a table."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,14 @@ from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import load_checkpoint
-from varec_lib.models.precision import autocast, default_device, resolve_precision
+from varec_lib.models.precision import autocast, default_device, keep_freed_memory, resolve_precision
+
+PIXELS = 2**24  # of the clips that go through a network at a time when nothing is trained: 5 of I3D's, 83 of R3D-18's
+
+
+def clips_at_a_time(preprocess: PreprocessSpec, batch_size: int) -> int:
+    """`batch_size`, or less where clips are so large that their activations would fill the memory of a laptop."""
+    return max(min(batch_size, PIXELS // (preprocess.num_frames * math.prod(preprocess.frame_size))), 1)
 
 
 @torch.inference_mode()
@@ -67,12 +75,13 @@ def evaluation_loader(
     source: Frames, preprocess: PreprocessSpec, *, views: int = 1, order: Order = "forward", batch_size: int = 32,
     num_workers: int = 0,
 ) -> DataLoader:  # fmt: skip
-    """Batches of this process's share of the videos: clips `(B, V, T, C, H, W)` and rows, `batch_size` clips each."""
+    """Batches of this process's share of the videos, `batch_size` clips at most: `(B, V, T, C, H, W)` and rows."""
     if views < 1:
         raise ConfigError(f"views is {views}, but must be at least 1.")
     clips, processes = EvalClips(source, preprocess, views=views, order=order), PartialState()
     mine = Subset(clips, range(processes.process_index, len(clips), processes.num_processes))
-    return make_loader(mine, batch_size=max(batch_size // views, 1), num_workers=num_workers)
+    size = max(clips_at_a_time(preprocess, batch_size) // views, 1)
+    return make_loader(mine, batch_size=size, num_workers=num_workers)
 
 
 def predict_batches(
@@ -87,6 +96,7 @@ def predict_batches(
 ) -> Predictions:
     """As `predict_table`, from a loader of its rows that may be used again."""
     model.eval()
+    keep_freed_memory()
     precision, views = resolve_precision(precision, next(model.parameters()).device), loader.dataset.dataset.views
     # An iterator, not the loader: tqdm in a notebook would start a second one, with workers of its own.
     bar = tqdm(iter(loader), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=not progress)

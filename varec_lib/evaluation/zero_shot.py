@@ -1,9 +1,8 @@
 """How well does a published model do on a dataset that it was never trained on? (notebook 03)"""
 
+import csv
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from varec_lib.errors import DataError
 from varec_lib.evaluation.evaluate import predict_table, split_table
@@ -11,27 +10,35 @@ from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.precision import default_device
 from varec_lib.models.pretrained import load_pretrained
 
-LARGE_CLIPS = 4  # at a time: those of I3D have 64 frames
-
 
 def read_label_map(file: Path | str, answers: list[str]) -> dict[str, str]:
     """From a dataset's labels to the `answers` that mean the same; a label without one maps to "".
 
     `file` is a CSV with the columns `label,kinetics_label`. Raises `DataError` that names file and row where a column
-    or a label is missing, a label comes twice, or an answer is unknown.
+    or a value is missing or left over, a label comes twice, or an answer is unknown.
     """
     file = Path(file)
     if not file.is_file():
         raise DataError(f"{file}: no such file. It needs the columns label and kinetics_label.")
     try:
-        rows = pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a CSV file ({error}).") from error
-    if list(rows.columns) != ["label", "kinetics_label"]:
-        raise DataError(f"{file}: the columns are {', '.join(map(str, rows))}, but must be label, kinetics_label.")
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, skipinitialspace=True, strict=True)
+            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not a CSV file in UTF-8 ({error}).") from error
+    columns = rows[0][1] if rows else []
+    if columns != ["label", "kinetics_label"]:
+        raise DataError(f"{file}: the columns are {', '.join(columns) or 'none'}, but must be label, kinetics_label.")
     mapped: dict[str, str] = {}
-    for number, (label, answer) in enumerate(rows.itertuples(index=False), start=2):
-        label, answer = label.strip(), answer.strip()
+    for number, values in rows[1:]:
+        if not any(values):  # a blank line
+            continue
+        if len(values) != 2:
+            raise DataError(
+                f"{file}, row {number}: the number of values is {len(values)} instead of 2. Put names that contain a "
+                "comma in quotes."
+            )
+        label, answer = values
         if not label or label in mapped:
             raise DataError(f"{file}, row {number}: {f'{label} comes twice' if label else 'label is empty'}.")
         if answer and answer not in answers:
@@ -48,7 +55,6 @@ def evaluate_zero_shot(
     split: str = "test",
     strict: bool = False,
     ucf_split: int = 1,
-    batch_size: int = LARGE_CLIPS,
     progress: bool = True,
     **options: Any,
 ) -> Predictions:
@@ -72,6 +78,5 @@ def evaluate_zero_shot(
     if not len(table):
         raise DataError(f"{label_map}: no label of {data_dir} has a Kinetics name.")
     return predict_table(
-        network.to(default_device()), table, about.classes, about.preprocess, progress=progress,
-        batch_size=min(batch_size, LARGE_CLIPS), **options,
-    )  # fmt: skip
+        network.to(default_device()), table, about.classes, about.preprocess, progress=progress, **options
+    )

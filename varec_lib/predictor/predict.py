@@ -14,7 +14,7 @@ from varec_lib.data.decode import VIDEO_EXTENSIONS, decode_video, probe, read_he
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.evaluation.evaluate import class_probabilities
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint
-from varec_lib.models.precision import default_device, resolve_precision
+from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision
 from varec_lib.models.pretrained import load_pretrained
 
 Top = list[tuple[str, float]]  # classes and their probabilities, best first
@@ -66,6 +66,7 @@ class Predictor:
     def _of(cls, loaded: tuple[nn.Module, Checkpoint], views: int, precision: str) -> "Predictor":
         if views < 1:
             raise ConfigError(f"views is {views}, but must be at least 1.")
+        keep_freed_memory()
         model, about = loaded
         device = default_device()
         return cls(model.to(device), about, views, resolve_precision(precision, device))
@@ -89,7 +90,8 @@ class Predictor:
         spec, path = self.about.preprocess, Path(path)
         native = read_header(path, short_side=spec.short_side)[0].fps
         rate = native if 0 < native < 1000 else UNKNOWN_RATE
-        rate = min(rate, spec.fps) if spec.fps else rate
+        if 0 < spec.fps < native:  # of the frames that are kept
+            rate *= spec.fps / native
         length = spec.num_frames * spec.stride if spec.sampling == "dense" else round((seconds or 4.0) * rate)
         length = max(length, spec.num_frames)
         latest: deque[np.ndarray] = deque(maxlen=length)

@@ -29,7 +29,7 @@ from varec_lib.data.dataset import (
 )
 from varec_lib.data.store import FrameStore, gigabytes
 from varec_lib.errors import StoreError
-from varec_lib.evaluation.evaluate import evaluation_loader, predict_batches, predict_table
+from varec_lib.evaluation.evaluate import clips_at_a_time, evaluation_loader, predict_batches, predict_table
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.models.precision import autocast
@@ -201,8 +201,8 @@ class FeatureFeed(ClipFeed):
             partial.unlink(missing_ok=True)
             about.unlink(missing_ok=True)
         loader = DataLoader(
-            clips, batch_size=self.config.batch_size, sampler=order[done:], num_workers=self.config.num_workers,
-            generator=torch.Generator(),
+            clips, batch_size=clips_at_a_time(self.about.preprocess, self.config.batch_size), sampler=order[done:],
+            num_workers=self.config.num_workers, generator=torch.Generator(),
         )  # fmt: skip
         bar = tqdm(
             iter(loader), total=len(loader), desc=f"features of {split}", unit="batch", leave=False,
