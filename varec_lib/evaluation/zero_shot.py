@@ -8,7 +8,7 @@ from varec_lib.errors import DataError
 from varec_lib.evaluation.evaluate import predict_table, split_table
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.precision import default_device
-from varec_lib.models.pretrained import load_pretrained
+from varec_lib.models.pretrained import kinetics_classes, load_pretrained
 
 
 def read_label_map(file: Path | str, answers: list[str]) -> dict[str, str]:
@@ -63,8 +63,8 @@ def evaluate_zero_shot(
     The model may answer any of its 400 classes; labels are replaced by their Kinetics names. `options` are those of
     `predict_table`. Says which labels are left out. Raises `VarecError`.
     """
+    mapped = read_label_map(label_map, kinetics_classes())
     network, about = load_pretrained(model)
-    mapped = read_label_map(label_map, about.classes)
     table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
     kinetics = table["label"].map(mapped)
     if kinetics.isna().any():
