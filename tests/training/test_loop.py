@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import get_worker_info
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.dataset import EpochBatches
+from varec_lib.data.dataset import EpochBatches, VideoFiles
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import StoredFrames
 from varec_lib.errors import ConfigError, DataError, TrainingError, WeightsError
@@ -351,14 +351,18 @@ def test_data_worker_that_dies_is_reported_wherever_it_dies(tiny_config, monkeyp
         source.split = name
         return source
 
-    def read(source, row, indices):
-        if source.split == split and get_worker_info() is not None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original_read(source, row, indices)
+    def deadly(original_read):
+        def read(source, row, indices):
+            if source.split == split and get_worker_info() is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original_read(source, row, indices)
 
-    original_frames, original_read = ClipFeed.frames, StoredFrames.read
+        return read
+
+    original_frames = ClipFeed.frames
     monkeypatch.setattr(ClipFeed, "frames", frames)
-    monkeypatch.setattr(StoredFrames, "read", read)
+    for source in (StoredFrames, VideoFiles):  # features are computed from the files
+        monkeypatch.setattr(source, "read", deadly(source.read))
     config = tiny_config(num_workers=1, store_dir=tmp_path / "store", **others)
     with pytest.raises(TrainingError, match=r"A data worker died: .*Go on with: varec train --resume"):
         train(config, progress=False)
