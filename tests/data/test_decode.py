@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from varec_lib.data.decode import cv2, decode_video, probe, read_frames, read_header, shrunk_size
-from varec_lib.data.sampling import kept_frames
+from varec_lib.data.thinning import kept_frames
 from varec_lib.errors import DataError, VideoError
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from varec_lib.data.sampling import dense_indices, is_kept, kept_counts, kept_frames, uniform_indices
+from varec_lib.data.sampling import dense_indices, uniform_indices
+from varec_lib.data.thinning import is_kept, kept_counts, kept_frames
 
 PAIRS = [(frames, num) for num in (1, 2, 3, 4, 8, 16, 32) for frames in (*range(1, 60), 141, 299, 1776)]
 LONG = [(frames, num) for frames, num in PAIRS if frames >= num]

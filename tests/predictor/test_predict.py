@@ -11,7 +11,8 @@ import torch
 
 from varec_lib import cli
 from varec_lib.data.decode import cv2
-from varec_lib.data.sampling import kept_frames, uniform_indices
+from varec_lib.data.sampling import uniform_indices
+from varec_lib.data.thinning import kept_frames
 from varec_lib.errors import CheckpointError, ConfigError, VideoError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
@@ -251,39 +252,51 @@ def test_segments_of_seconds_have_fewer_frames_where_frames_are_left_out(predict
 class Untold:
     """A capture whose header does not tell the frame rate."""
 
-    rate = 0.0
+    rate, times = 0.0, True
 
     def __init__(self, *arguments: object) -> None:
         self.capture = Untold.original(*arguments)
 
     def get(self, what: int) -> float:
-        return self.rate if what == cv2.CAP_PROP_FPS else self.capture.get(what)
+        if what == cv2.CAP_PROP_FPS:
+            return self.rate
+        return self.capture.get(what) if self.times or what != cv2.CAP_PROP_POS_MSEC else 0.0
 
     def __getattr__(self, name: str):
         return getattr(self.capture, name)
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
-@pytest.mark.parametrize("fps", [0.0, 15.0, 40.0])
-def test_a_header_without_a_frame_rate_is_taken_for_25(
-    predictor_for, shown, write_video, tmp_path, monkeypatch, rate, fps
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), 1000.0])
+def test_a_header_without_a_frame_rate_is_read_off_the_frames(
+    predictor_for, shown, write_video, tmp_path, monkeypatch, rate
 ):
-    """All frames are kept then, so 15 fps are none to count them by."""
-    video = write_video(tmp_path / "v.mkv", 16)
+    """1000 is no rate either: recordings of browsers have their clock's there, and would lose nearly every frame."""
+    video = write_video(tmp_path / "v.mkv", 16, fps=15)
     monkeypatch.setattr(Untold, "rate", rate)
     monkeypatch.setattr(Untold, "original", cv2.VideoCapture, raising=False)
     monkeypatch.setattr(cv2, "VideoCapture", Untold)
-    prediction = predictor_for(**DENSE, fps=fps).predict_along(video)
-    assert spans(prediction, 25) == [(0, 8), (8, 16)]
+    prediction = predictor_for(**DENSE, fps=15).predict_along(video)
+    assert spans(prediction, 15) == [(0, 8), (8, 16)]
     assert [clip for clip, _ in shown] == [[0, 2, 4, 6], [8, 10, 12, 14]]
-    assert spans(predictor_for(fps=fps).predict_along(video), 25) == [(0, 16)]  # 100 frames would be a segment
+    assert spans(predictor_for(fps=40).predict_along(video), 15) == [(0, 16)]  # 60 frames would be a segment
+
+
+@pytest.mark.parametrize("fps", [0.0, 15.0])
+def test_frames_without_times_are_taken_for_25_a_second(predictor_for, shown, write_video, tmp_path, monkeypatch, fps):
+    video = write_video(tmp_path / "v.mkv", 16)
+    monkeypatch.setattr(Untold, "times", False)
+    monkeypatch.setattr(Untold, "original", cv2.VideoCapture, raising=False)
+    monkeypatch.setattr(cv2, "VideoCapture", Untold)
+    prediction = predictor_for(**DENSE, fps=fps).predict_along(video)
+    assert spans(prediction, 25) == [(0, 8), (8, 16)]  # all frames are kept, so 15 fps are none to count them by
+    assert spans(predictor_for(fps=fps).predict_along(video), 25) == [(0, 16)]
 
 
 @pytest.mark.parametrize(("fps", "step"), [(0.0, 1), (1000.0, 2)])
-def test_a_header_with_an_impossible_frame_rate_is_taken_for_25(predictor_for, shown, write_video, tmp_path, fps, step):
+def test_a_camera_that_is_faster_than_any_clock_rate(predictor_for, shown, write_video, tmp_path, fps, step):
     video = write_video(tmp_path / "v.mp4", 16 * step, fps=2000)
     prediction = predictor_for(**DENSE, fps=fps).predict_along(video)
-    assert spans(prediction, 25) == [(0, 8 * step), (8 * step, 16 * step)]
+    assert spans(prediction, 2000) == [(0, 8 * step), (8 * step, 16 * step)]
     assert len(shown) == 2
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from varec_lib.data.decode import read_frames
-from varec_lib.data.sampling import kept_counts, kept_frames
+from varec_lib.data.thinning import kept_counts, kept_frames
 from varec_lib.data.transforms import PreprocessSpec, random_crop
 from varec_lib.errors import ConfigError
 

@@ -1,4 +1,7 @@
-"""Reading video files: sequential decoding with OpenCV, frames counted by decoding them (notebook 01)."""
+"""Reading video files: sequential decoding with OpenCV, frames counted by decoding them (notebook 01).
+
+Imports torch only where tensors are asked for: the process that decodes what a stranger uploads should start at once.
+"""
 
 import os
 
@@ -10,22 +13,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
-from varec_lib.data.sampling import is_kept
+from varec_lib.data.thinning import is_kept
 from varec_lib.errors import VideoError
+
+if TYPE_CHECKING:
+    import torch
 
 VIDEO_EXTENSIONS = frozenset(
     ".avi .mp4 .m4v .mov .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .ts .gif".split()
 )  # what OpenCV's FFmpeg opens; anything else is refused by name before it is opened
+CLOCK_RATE = 500  # fps; a header that says more (1000 in a browser's recordings) means its clock, not its frames
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds: decodable frames, header frame rate in fps, height and width in pixels (upright)."""
+    """What a video file holds: decodable frames, frame rate in fps, height and width in pixels (upright).
+
+    The rate is the header's; where that is none (0, or the tick of the container's clock) it is taken from the times of
+    the frames, and 0 where these tell none either.
+    """
 
     frames: int
     fps: float
@@ -35,6 +46,7 @@ class VideoInfo:
 
 @contextmanager
 def _open(path: Path) -> Iterator[cv2.VideoCapture]:
+    """A video that is there, and whose name is a video's."""
     path = Path(path)
     if not path.is_file():
         raise VideoError(f"{path}: no such file. Check the name in the CSV, or the folder.")
@@ -42,6 +54,13 @@ def _open(path: Path) -> Iterator[cv2.VideoCapture]:
         raise VideoError(f"{path}: {path.suffix or 'no'} extension is not a known video format.")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
+    with open_capture(path) as capture:
+        yield capture
+
+
+@contextmanager
+def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
+    """OpenCV's reader of a video, whatever its name. Raises `VideoError` where it holds none."""
     cv2.setNumThreads(1)  # loaders run several of us at once
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
@@ -50,6 +69,19 @@ def _open(path: Path) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
+
+
+def frame_rate(path: Path, capture: cv2.VideoCapture) -> float:
+    """Frames a second of an open video, as `VideoInfo` has them."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    if 0 < rate < CLOCK_RATE:
+        return rate
+    with open_capture(path) as again:  # the one we were given stays where it is
+        frames, first, last = 0, 0.0, 0.0
+        while again.grab():
+            frames, last = frames + 1, again.get(cv2.CAP_PROP_POS_MSEC)
+            first = first if frames > 1 else last
+    return 1000 * (frames - 1) / (last - first) if frames > 1 and last > first else 0.0
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -66,7 +98,7 @@ def probe(path: Path | str) -> VideoInfo:
         frames = 1
         while capture.grab():
             frames += 1
-        return VideoInfo(frames, capture.get(cv2.CAP_PROP_FPS), *first.shape[:2])
+        return VideoInfo(frames, frame_rate(path, capture), *first.shape[:2])
 
 
 def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -96,16 +128,18 @@ def read_header(path: Path | str, *, short_side: int) -> tuple[VideoInfo, np.nda
             raise VideoError(f"{path}: no frame can be decoded. The file is damaged; copy or download it again.")
         count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
         shape = frame.shape[:2]
-        return VideoInfo(count, capture.get(cv2.CAP_PROP_FPS), *shape), _picture(frame, shrunk_size(*shape, short_side))
+        return VideoInfo(count, frame_rate(path, capture), *shape), _picture(frame, shrunk_size(*shape, short_side))
 
 
-def read_frames(path: Path | str, indices: Sequence[int], *, short_side: int = 0) -> torch.Tensor:
+def read_frames(path: Path | str, indices: Sequence[int], *, short_side: int = 0) -> "torch.Tensor":
     """The frames with these indices (any order, repeats allowed) as uint8 RGB `(T, C, H, W)`.
 
     Decodes sequentially up to the last wanted frame and converts only the wanted ones, scaled down so that the
     shorter side has `short_side` pixels (0: as they are). Raises `VideoError` where the file cannot be opened or ends
     before the last wanted frame.
     """
+    import torch
+
     wanted = set(indices)
     frames: dict[int, np.ndarray] = {}
     size: tuple[int, int] | None = None
@@ -131,16 +165,29 @@ def decode_video(path: Path | str, save: Callable[[np.ndarray], None], *, short_
     `probe` would. Raises `VideoError`.
     """
     with _open(path) as capture:
-        native = capture.get(cv2.CAP_PROP_FPS)
-        position, shape, frame = 0, None, None
-        while capture.grab():
-            if is_kept(position, native, fps):
-                ok, frame = capture.retrieve(frame)  # into the same memory
-                if not ok:
-                    raise VideoError(f"{path}: frame {position} cannot be decoded.")
-                shape = shape or frame.shape[:2]
-                save(_picture(frame, shrunk_size(*shape, short_side)))
-            position += 1
+        return decode_frames(capture, frame_rate(path, capture), save, short_side=short_side, fps=fps, name=str(path))
+
+
+def decode_frames(
+    capture: cv2.VideoCapture,
+    native_fps: float,
+    save: Callable[[np.ndarray], None],
+    *,
+    short_side: int,
+    fps: float,
+    name: str,
+    most: int | None = None,
+) -> VideoInfo:
+    """As `decode_video`, from an open video, and no further than `most` frames. Raises `VideoError`."""
+    position, shape, frame = 0, None, None
+    while position != most and capture.grab():
+        if is_kept(position, native_fps, fps):
+            ok, frame = capture.retrieve(frame)  # into the same memory
+            if not ok:
+                raise VideoError(f"{name}: frame {position} cannot be decoded.")
+            shape = shape or frame.shape[:2]
+            save(_picture(frame, shrunk_size(*shape, short_side)))
+        position += 1
     if shape is None:
-        raise VideoError(f"{path}: no frame can be decoded. The file is damaged; copy or download it again.")
-    return VideoInfo(position, native, *shape)
+        raise VideoError(f"{name}: no frame can be decoded. The file is damaged; copy or download it again.")
+    return VideoInfo(position, native_fps, *shape)

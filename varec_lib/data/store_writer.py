@@ -11,7 +11,7 @@ from filelock import FileLock
 from torch.utils.data import Dataset, get_worker_info
 
 from varec_lib.data.decode import cv2, decode_video, read_header
-from varec_lib.data.sampling import kept_counts
+from varec_lib.data.thinning import kept_counts
 from varec_lib.errors import VideoError
 
 JPEG_QUALITY = 90

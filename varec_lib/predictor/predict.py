@@ -1,10 +1,9 @@
 """What is in a video: a model applied to single files, whole or clip by clip along them (notebook 06)."""
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -16,31 +15,7 @@ from varec_lib.evaluation.evaluate import class_probabilities
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint
 from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision
 from varec_lib.models.pretrained import load_pretrained
-
-Top = list[tuple[str, float]]  # classes and their probabilities, best first
-UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The most probable classes of a stretch of a video, from `start_s` to `end_s`."""
-
-    start_s: float
-    end_s: float
-    top: Top
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of one video, and of its segments where they were asked for.
-
-    A video that cannot be read has a sentence in `error` instead.
-    """
-
-    path: Path
-    top: Top
-    segments: list[Segment] = field(default_factory=list)
-    error: str = ""
+from varec_lib.predictor.along import Along, Prediction, best
 
 
 @dataclass(frozen=True)
@@ -78,7 +53,7 @@ class Predictor:
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
-        return Prediction(Path(path), self._best(self._probabilities(self.clips(path)), top))
+        return Prediction(Path(path), best(self._probabilities(self.clips(path)), self.about.classes, top))
 
     def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
         """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
@@ -87,49 +62,19 @@ class Predictor:
         from all over a video it has `seconds` (4 where 0). The video is decoded once, and never held as a whole.
         Raises `VideoError`.
         """
-        spec, path = self.about.preprocess, Path(path)
+        spec = self.about.preprocess
         native = read_header(path, short_side=spec.short_side)[0].fps
-        rate = native if 0 < native < 1000 else UNKNOWN_RATE
-        if 0 < spec.fps < native:  # of the frames that are kept
-            rate *= spec.fps / native
-        length = spec.num_frames * spec.stride if spec.sampling == "dense" else round((seconds or 4.0) * rate)
-        length = max(length, spec.num_frames)
-        latest: deque[np.ndarray] = deque(maxlen=length)
-        spans: list[tuple[int, int]] = []
-        parts: list[torch.Tensor] = []
-        count = 0
+        along = self.along(native, top=top, seconds=seconds)
+        decode_video(path, along.add, short_side=spec.short_side, fps=spec.fps)
+        return Prediction(Path(path), *along.finish())
 
-        def score() -> None:
-            frames = [latest[i] for i in spec.indices(len(latest))]
-            clip = spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
-            spans.append((count - len(latest), count))
-            parts.append(self._probabilities(clip[None]))
-
-        def add(frame: np.ndarray) -> None:
-            nonlocal count
-            latest.append(frame)
-            count += 1
-            if count % length == 0:
-                score()
-
-        decode_video(path, add, short_side=spec.short_side, fps=spec.fps)
-        if not parts or count % length > length / 2:  # what is left over: a clip that ends with the video
-            score()
-        segments = [
-            Segment(start / rate, end / rate, self._best(part, top))
-            for (start, end), part in zip(spans, parts, strict=True)
-        ]
-        return Prediction(path, self._best(torch.stack(parts).mean(dim=0), top), segments)
+    def along(self, native_fps: float, **options: Any) -> Along:
+        """An answer to be given frame by frame; options as `Along` has them."""
+        return Along(self.about.preprocess, self.about.classes, self._probabilities, native_fps=native_fps, **options)
 
     def _probabilities(self, clips: torch.Tensor) -> torch.Tensor:
         """Mean over uint8 clips `(V, T, C, H, W)`: `(K,)`."""
         return class_probabilities(self.model, clips[None], self.about.preprocess, self.precision)[0]
-
-    def _best(self, probabilities: torch.Tensor, top: int) -> Top:
-        if top < 1:
-            raise ConfigError(f"top is {top}, but must be at least 1.")
-        values, numbers = probabilities.topk(min(top, len(self.about.classes)))
-        return list(zip([self.about.classes[i] for i in numbers.tolist()], values.tolist(), strict=True))
 
 
 def find_videos(paths: list[Path]) -> list[Path]:

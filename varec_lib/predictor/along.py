@@ -1,0 +1,106 @@
+"""An answer that grows with a video: its frames come one by one, and windows of them go through the model."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.errors import ConfigError
+
+Top = list[tuple[str, float]]  # classes and their probabilities, best first
+UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
+WINDOW_S = 4.0  # length of a segment for a model that takes frames from all over a video
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The most probable classes of a stretch of a video, from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+    top: Top
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one video, and of its segments where they were asked for.
+
+    A video that cannot be read has a sentence in `error` instead.
+    """
+
+    path: Path
+    top: Top
+    segments: list[Segment] = field(default_factory=list)
+    error: str = ""
+
+
+def best(probabilities: torch.Tensor, classes: list[str], top: int) -> Top:
+    """The `top` most probable classes of probabilities `(K,)`, all of them if there are fewer."""
+    if top < 1:
+        raise ConfigError(f"top is {top}, but must be at least 1.")
+    values, numbers = probabilities.topk(min(top, len(classes)))
+    return list(zip([classes[i] for i in numbers.tolist()], values.tolist(), strict=True))
+
+
+class Along:
+    """Windows of a video, scored as its frames arrive; it never holds more frames than one window has.
+
+    A window is as long as the clips the model was trained on where these are dense; for a model that takes frames from
+    all over a video it has `seconds`. The next one starts `hop` windows later: 1 puts them side by side, 0.5 lets each
+    share half of its frames with the one before. `native_fps` is the video's rate before it was thinned out to the
+    specification's, 0 where it is unknown. `score` gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`.
+    `seen` is called with each window's segment and clip, uint8 `(T, C, H, W)`.
+    """
+
+    def __init__(
+        self,
+        spec: PreprocessSpec,
+        classes: list[str],
+        score: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        native_fps: float,
+        top: int = 5,
+        seconds: float = 0.0,
+        hop: float = 1.0,
+        seen: Callable[[Segment, torch.Tensor], None] | None = None,
+    ) -> None:
+        self.spec, self.classes, self.score, self.top, self.seen = spec, classes, score, top, seen
+        self.rate = native_fps if native_fps > 0 else UNKNOWN_RATE
+        if 0 < spec.fps < native_fps:  # of the frames that are kept
+            self.rate = spec.fps
+        dense = spec.num_frames * spec.stride
+        length = dense if spec.sampling == "dense" else round((seconds or WINDOW_S) * self.rate)
+        self.length = max(length, spec.num_frames)
+        self.hop = max(round(hop * self.length), 1)
+        self.latest: deque[np.ndarray] = deque(maxlen=self.length)
+        self.segments: list[Segment] = []
+        self.parts: list[torch.Tensor] = []
+        self.count = self.scored = 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """The next frame, RGB `(H, W, 3)` uint8, as `decode_video` gives it."""
+        self.latest.append(frame)
+        self.count += 1
+        if self.count >= self.length and (self.count - self.length) % self.hop == 0:
+            self._score()
+
+    def finish(self) -> tuple[Top, list[Segment]]:
+        """The mean over all windows, and each; frames left over make a last window that ends with the video."""
+        if not self.parts or self.count - self.scored > self.hop / 2:
+            self._score()
+        return best(torch.stack(self.parts).mean(dim=0), self.classes, self.top), self.segments
+
+    def _score(self) -> None:
+        frames = [self.latest[i] for i in self.spec.indices(len(self.latest))]
+        clip = self.spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+        part = self.score(clip[None])
+        start, self.scored = self.count - len(self.latest), self.count
+        segment = Segment(start / self.rate, self.count / self.rate, best(part, self.classes, self.top))
+        self.parts.append(part)
+        self.segments.append(segment)
+        if self.seen:
+            self.seen(segment, clip)
