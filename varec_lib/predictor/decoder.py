@@ -1,0 +1,74 @@
+"""Decodes one video of unknown origin, as a process of its own: `python -m varec_lib.predictor.decoder` (notebook 06).
+
+The video is an open file handed over as standard input, never a name. What its frames are goes to standard output, as
+messages of a kind (one byte), a length (four) and a body: first `{"fps", "frames"}` as the header tells them, then
+frames, each with its height and width (two and two) before its RGB bytes, last `{"frames", "cut"}` or `{"error"}`.
+JSON and pixels only: whoever reads them need not trust us. `varec_lib.predictor.sandbox` starts it, within limits of
+memory and time.
+"""
+
+import json
+import os
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+# FFmpeg also opens lists of other files and addresses (HLS, concat, ...): none of these are taken for a video here.
+FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+
+from varec_lib.data.decode import cv2, decode_frames, frame_rate, open_capture
+from varec_lib.errors import VideoError
+
+VIDEO = Path("/dev/fd/0")
+JSON, FRAME = b"J", b"F"
+HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">HH")
+
+
+def main() -> None:
+    """Decodes what standard input holds; the limits come as JSON in the only argument."""
+    limits = json.loads(sys.argv[1])
+    sys.stdout = sys.stderr  # nobody else prints between the messages
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
+        _decode(limits, out)
+        out.flush()
+    os._exit(0)  # a damaged video must not get a last chance to crash us
+
+
+def _decode(limits: dict, out) -> None:
+    def send(kind: bytes, *parts: bytes) -> None:
+        out.write(HEAD.pack(kind, sum(map(len, parts))))
+        for part in parts:
+            out.write(part)
+
+    def say(**about: object) -> None:
+        send(JSON, json.dumps(about).encode())
+
+    try:
+        with open_capture(VIDEO) as capture:
+            width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            if width * height > limits["pixels"]:
+                say(error=f"its pictures of {width}x{height} are larger than the {limits['pixels'] / 1e6:.1f} megapixels "
+                          "that are taken here.")  # fmt: skip
+                return
+            fps = frame_rate(VIDEO, capture)
+            most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))
+            say(fps=fps, frames=max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0))
+
+            def save(frame) -> None:
+                send(FRAME, SIZE.pack(*frame.shape[:2]), frame.tobytes())
+
+            about = decode_frames(
+                capture, fps, save, short_side=limits["short_side"], fps=limits["fps"], name=str(VIDEO), most=most
+            )
+            say(frames=about.frames, cut=about.frames == most and capture.grab())
+    except VideoError as error:
+        say(error=str(error).removeprefix(f"{VIDEO}: "))
+    except (MemoryError, cv2.error):
+        say(error="it needs more memory than a video is given here, or it is damaged.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Videos of unknown origin: decoded by processes of their own that are watched, limited and, if need be, killed.
+
+The file is handed over open, so no name of it is ever used, and what comes back are pixels, numbers and sentences.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+import imageio_ffmpeg
+import numpy as np
+
+from varec_lib.errors import VarecError, VideoError
+from varec_lib.predictor.decoder import FORMATS, FRAME, HEAD, JSON, SIZE
+
+KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
+LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -v "$0" 2>/dev/null; shift; exec "$@"'  # macOS knows no -v
+PREVIEW_BYTES = 1_500_000  # Jupyter drops messages beyond 1 MB a second, averaged over three
+
+
+class Cancelled(VarecError):
+    """Whoever asked for an answer does not want it any more."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a video of unknown origin may cost. A longer one is looked at as far as these reach."""
+
+    megabytes: int = 200  # of the file; 1 MB is 10^6 bytes
+    seconds: float = 120.0  # of the video
+    frames: int = 7200
+    pixels: int = 4096 * 2304  # of a picture
+    stall_s: float = 5.0  # without a sign of life from the decoder
+    cpu_s: int = 90  # of its work
+    memory_gb: float = 2.0  # of its address space
+
+    @property
+    def bytes(self) -> int:
+        """Of the file."""
+        return self.megabytes * 1_000_000
+
+
+def check_size(size: int, limits: Limits) -> None:
+    """Raises `VideoError` for a file that is empty or too large."""
+    if size == 0:
+        raise VideoError("the file is empty (0 bytes).")
+    if size > limits.bytes:
+        raise VideoError(f"it is larger than the {limits.megabytes} MB that are taken here.")
+
+
+def _start(command: list[str], limits: Limits, source: BinaryIO, target: Any) -> subprocess.Popen:
+    """Runs a command on an open file, in a session of its own, within the limits, and with nothing else open."""
+    memory = str(round(limits.memory_gb * 2**20))
+    environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    return subprocess.Popen(
+        ["/bin/sh", "-c", LIMITED, memory, str(limits.cpu_s), *command],
+        stdin=source, stdout=target, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}, bufsize=0,
+    )  # fmt: skip
+
+
+class GuardedVideo:
+    """The frames of an open video file, decoded in a process of its own; a context manager to iterate over.
+
+    `fps` is the video's rate, 0 where unknown, `frames` what its header promises (it may lie), `cut` whether the limits
+    ended it early (known when all frames were read). Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and
+    scaled down to `short_side` as `decode_video` does it. Raises `VideoError` with a sentence that names no file.
+    """
+
+    def __init__(
+        self, file: BinaryIO, *, short_side: int, rate: float, limits: Limits, cancelled: threading.Event | None = None
+    ) -> None:
+        check_size(os.fstat(file.fileno()).st_size, limits)
+        self.file, self.limits, self.cancelled = file, limits, cancelled or threading.Event()
+        self.order = json.dumps(asdict(limits) | {"short_side": short_side, "fps": rate})
+        self.fps, self.frames, self.cut = 0.0, 0, False
+
+    def __enter__(self) -> "GuardedVideo":
+        command = [sys.executable, "-P", "-m", "varec_lib.predictor.decoder", self.order]
+        self.process = _start(command, self.limits, self.file, subprocess.PIPE)
+        try:
+            kind, about = self._message()
+            if kind != JSON:
+                raise VideoError("its decoder sent nonsense.")
+            self.fps, self.frames = float(about["fps"]), int(about["frames"])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _end(self.process)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            kind, body = self._message()
+            if kind == JSON:
+                self.cut = bool(body["cut"])
+                return
+            yield body
+
+    def _message(self) -> tuple[bytes, Any]:
+        """The next message: JSON as a dictionary, a frame as an array."""
+        kind, length = HEAD.unpack(self._read(HEAD.size))
+        if kind == JSON and length < 10_000:
+            about = json.loads(self._read(length))
+            if "error" in about:
+                raise VideoError(str(about["error"]))
+            return kind, about
+        if kind == FRAME and length <= 3 * self.limits.pixels + SIZE.size:
+            size = SIZE.unpack(self._read(SIZE.size))
+            if length == SIZE.size + 3 * size[0] * size[1]:
+                return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(*size, 3)
+        raise VideoError("its decoder sent nonsense.")
+
+    def _read(self, count: int) -> bytearray:
+        """So many bytes of the decoder's output, as long as it shows signs of life."""
+        buffer, have, pipe = bytearray(count), 0, self.process.stdout
+        view, last = memoryview(buffer), time.monotonic()
+        while have < count:
+            if self.cancelled.is_set():
+                raise Cancelled("Cancelled.")
+            if select.select([pipe], [], [], 0.1)[0]:
+                got = pipe.readinto(view[have:])
+                if not got:
+                    raise VideoError(self._obituary())
+                have, last = have + got, time.monotonic()
+            elif time.monotonic() - last > self.limits.stall_s:
+                raise VideoError(f"decoding it was given up after {self.limits.stall_s:.0f} seconds without a picture.")
+        return buffer
+
+    def _obituary(self) -> str:
+        with_signal = -self.process.wait(timeout=5)
+        if with_signal in (signal.SIGXCPU, signal.SIGKILL):
+            return "decoding it takes more time or memory than a video is given here."
+        return "decoding it made the decoder crash; it is damaged or made to do so."
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kills a process and all it started, and forgets it."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def preview(file: BinaryIO, limits: Limits, cancelled: threading.Event | None = None) -> bytes:
+    """The start of an open video as a small WebM (VP8) that every browser plays; empty where it cannot be made.
+
+    Twenty seconds at most, no sound, at most 480x360 pixels and 1.5 MB.
+    """
+    box = r"scale=w=min(480\,iw):h=min(360\,ih):force_original_aspect_ratio=decrease:force_divisible_by=2"
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "quiet", "-y",
+        "-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-i", "/dev/fd/0",
+        "-map", "0:v:0", "-t", "20", "-vf", f"{box},format=yuv420p", "-fpsmax", "25",
+        "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "500k", "-threads", "1",
+        "-fs", str(PREVIEW_BYTES), "-f", "webm", "/dev/fd/1",
+    ]  # fmt: skip
+    with tempfile.TemporaryFile() as target:
+        process = _start(command, limits, file, target)
+        give_up = time.monotonic() + 2 * limits.stall_s
+        try:
+            while process.poll() is None and time.monotonic() < give_up:
+                if cancelled and cancelled.is_set():
+                    raise Cancelled("Cancelled.")
+                time.sleep(0.02)
+        finally:
+            _end(process)
+        if process.returncode:
+            return b""
+        target.seek(0)
+        return target.read(2 * PREVIEW_BYTES)
