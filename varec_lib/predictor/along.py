@@ -81,6 +81,10 @@ class Along:
         self.parts: list[torch.Tensor] = []
         self.count = self.scored = 0
 
+    def spread(self, frames: int, windows: int) -> None:
+        """Sets the windows further apart where a video of so many frames would have more than `windows` of them."""
+        self.hop = max(self.hop, (frames - self.length) // windows)
+
     def add(self, frame: np.ndarray) -> None:
         """The next frame, RGB `(H, W, 3)` uint8, as `decode_video` gives it."""
         self.latest.append(frame)

@@ -13,15 +13,13 @@ import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
-
-# FFmpeg also opens lists of other files and addresses (HLS, concat, ...): none of these are taken for a video here.
-FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
-os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
-os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+from typing import BinaryIO
 
 from varec_lib.data.decode import cv2, decode_frames, frame_rate, open_capture
 from varec_lib.errors import VideoError
 
+# FFmpeg also opens lists of other files and addresses (HLS, concat, ...): none of these are taken for a video here.
+FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
 VIDEO = Path("/dev/fd/0")
 JSON, FRAME = b"J", b"F"
 HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">HH")
@@ -30,6 +28,7 @@ HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">HH")
 def main() -> None:
     """Decodes what standard input holds; the limits come as JSON in the only argument."""
     limits = json.loads(sys.argv[1])
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
     sys.stdout = sys.stderr  # nobody else prints between the messages
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         _decode(limits, out)
@@ -37,7 +36,7 @@ def main() -> None:
     os._exit(0)  # a damaged video must not get a last chance to crash us
 
 
-def _decode(limits: dict, out) -> None:
+def _decode(limits: dict, out: BinaryIO) -> None:
     def send(kind: bytes, *parts: bytes) -> None:
         out.write(HEAD.pack(kind, sum(map(len, parts))))
         for part in parts:
@@ -50,9 +49,8 @@ def _decode(limits: dict, out) -> None:
         with open_capture(VIDEO) as capture:
             width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
             if width * height > limits["pixels"]:
-                say(error=f"its pictures of {width}x{height} are larger than the {limits['pixels'] / 1e6:.1f} megapixels "
-                          "that are taken here.")  # fmt: skip
-                return
+                most = f"{limits['pixels'] / 1e6:.1f} megapixels"
+                raise VideoError(f"its pictures of {width}x{height} are larger than the {most} that are taken here.")
             fps = frame_rate(VIDEO, capture)
             most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))
             say(fps=fps, frames=max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0))

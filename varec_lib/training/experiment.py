@@ -8,6 +8,7 @@ experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,18 +101,24 @@ def _write(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def latest_experiment(experiments_dir: Path | str, **settings: Any) -> Experiment | None:
-    """The newest finished experiment whose configuration has these settings (`model="r3d18"`, ...), or None."""
-    wanted = {name: getattr(TrainConfig(**{name: value}), name) for name, value in settings.items()}
+def finished_experiments(experiments_dir: Path | str) -> Iterator[Experiment]:
+    """All finished experiments of a folder, newest first; what another version wrote is passed over."""
     files = sorted(Path(experiments_dir).glob("*/results.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
         experiment = Experiment(file.parent)
         try:
-            config = experiment.config
+            _, results = experiment.config, experiment.results
         except (ConfigError, OSError, ValueError, TypeError):
-            continue  # written by another version, or not an experiment
-        if experiment.results["stopped"] == "interrupted" or not experiment.best_checkpoint.is_file():
-            continue
+            continue  # not an experiment
+        if results["stopped"] != "interrupted" and experiment.best_checkpoint.is_file():
+            yield experiment
+
+
+def latest_experiment(experiments_dir: Path | str, **settings: Any) -> Experiment | None:
+    """The newest finished experiment whose configuration has these settings (`model="r3d18"`, ...), or None."""
+    wanted = {name: getattr(TrainConfig(**{name: value}), name) for name, value in settings.items()}
+    for experiment in finished_experiments(experiments_dir):
+        config = experiment.config
         if all(_same(getattr(config, k), v) for k, v in wanted.items()):
             return experiment
     return None

@@ -1,0 +1,78 @@
+// Three seconds from the camera: a live picture, a button, and a file like any other.
+
+const RECORDED_MS = 3000;
+const CAMERA_ERRORS = {
+  NotAllowedError: "The camera was refused. Allow it beside the address of this page, then try again.",
+  NotFoundError: "No camera was found on this device.",
+  OverconstrainedError: "No camera was found on this device.",
+  NotReadableError: "The camera is there but cannot be used; perhaps another program has it.",
+};
+
+function cameraPanel(take, say) {
+  const live = h("video", { muted: true, playsInline: true, autoplay: true, class: "vp-live" });
+  live.muted = true;
+  const meter = h("progress", { max: RECORDED_MS, value: 0, "aria-label": "Recorded" });
+  const record = h("button", { type: "button", class: "vp-primary" }, "Record 3 seconds");
+  const close = h("button", { type: "button", class: "vp-quiet" }, "Close camera");
+  const panel = h("div", { class: "vp-camera", hidden: true }, live, meter, h("div", { class: "vp-row" }, record, close));
+  let stream = null;
+  let recorder = null;
+
+  const stop = () => {
+    if (recorder?.state === "recording") recorder.stop();
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = recorder = live.srcObject = null;
+    panel.hidden = true;
+  };
+
+  const open = async () => {
+    stop();
+    if (!navigator.mediaDevices?.getUserMedia)
+      return say("The browser gives the camera to secure pages only: open this page by https, or as localhost.", true);
+    if (!window.MediaRecorder) return say("This browser cannot record from a camera.", true);
+    try {
+      const wanted = { video: { width: { ideal: 640 }, height: { ideal: 480 } }, audio: false };
+      stream = await navigator.mediaDevices.getUserMedia(wanted);
+    } catch (error) {
+      return say(CAMERA_ERRORS[error.name] ?? "The camera cannot be used.", true);
+    }
+    live.srcObject = stream;
+    meter.value = 0;
+    panel.hidden = false;
+    record.disabled = false;
+    record.focus();
+    say("The camera is on.");
+  };
+
+  record.onclick = () => {
+    const kind = ["video/webm;codecs=vp8", "video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
+    const parts = [];
+    const mine = (recorder = new MediaRecorder(stream, kind ? { mimeType: kind } : {}));
+    let complete = false;
+    mine.ondataavailable = (event) => parts.push(event.data);
+    mine.onstop = () => {
+      if (!complete) return; // closed meanwhile
+      const type = mine.mimeType.split(";")[0] || "video/webm";
+      stop();
+      take([new File(parts, `camera.${type.endsWith("mp4") ? "mp4" : "webm"}`, { type })]);
+    };
+    record.disabled = true;
+    say("Recording three seconds.");
+    const start = performance.now();
+    const tick = () => {
+      const passed = performance.now() - start;
+      meter.value = Math.min(passed, RECORDED_MS);
+      if (recorder !== mine) return;
+      if (passed < RECORDED_MS) return void setTimeout(tick, 50);
+      complete = true;
+      mine.stop();
+    };
+    mine.start();
+    tick();
+  };
+  close.onclick = () => {
+    stop();
+    say("The camera is off.");
+  };
+  return { panel, open, stop };
+}

@@ -1,0 +1,69 @@
+"""The models to choose from: trained experiments, newest first, then published ones that need no training."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from varec_lib.errors import ConfigError
+from varec_lib.models.fetch import cached_file
+from varec_lib.models.pretrained import CLASSIFIERS
+from varec_lib.models.weights import weights_for
+from varec_lib.predictor.predict import Predictor
+from varec_lib.training.experiment import Experiment, finished_experiments
+
+LOADED = 2  # models that a process keeps, for all its widgets together
+NAMES = {"i3d": "I3D", "r3d18": "R3D-18"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model by the name that its folder or table gives it, described in a line."""
+
+    name: str
+    label: str
+    load: Callable[[], Predictor]
+
+
+def model_choices(experiments_dir: Path | str) -> list[Choice]:
+    """Finished experiments of a folder, newest first, then the published Kinetics-400 classifiers."""
+    trained = [_trained(experiment) for experiment in finished_experiments(experiments_dir)]
+    return trained + [_published(model) for model in CLASSIFIERS]
+
+
+def _trained(experiment: Experiment) -> Choice:
+    results, checkpoint = experiment.results, experiment.best_checkpoint
+    classes = len(results["test"]["classes"]) if "classes" in results.get("test", {}) else 0
+    parts = [
+        f"{results['model']} trained on {experiment.config.data_dir.name}",
+        f"{classes} classes" if classes else "",
+        time.strftime("%d %b %Y %H:%M", time.localtime(checkpoint.stat().st_mtime)),
+    ]
+    stamp = checkpoint.stat().st_mtime_ns
+    return Choice(experiment.folder.name, " · ".join(filter(None, parts)), lambda: _loaded(str(checkpoint), stamp))
+
+
+def _published(model: str) -> Choice:
+    row = weights_for(model, "")
+    here = "" if cached_file(row).is_file() else f" · {row.megabytes:.0f} MB to download first"
+    label = f"{NAMES[model]} published, 400 Kinetics actions{here}"
+    return Choice(f"published {model}", label, lambda: _loaded_published(model))
+
+
+@lru_cache(maxsize=LOADED)
+def _loaded(checkpoint: str, stamp: int) -> Predictor:
+    return Predictor.load(checkpoint)
+
+
+@lru_cache(maxsize=1)
+def _loaded_published(model: str) -> Predictor:
+    return Predictor.pretrained(model)
+
+
+def chosen(choices: list[Choice], name: str) -> Choice:
+    """The choice of that name. Raises `ConfigError` where there is none any more."""
+    for choice in choices:
+        if choice.name == name:
+            return choice
+    raise ConfigError("This model is no longer there; choose another.")

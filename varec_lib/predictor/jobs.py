@@ -1,0 +1,241 @@
+"""Videos that wait for an answer, and the thread that gives it: one after the other, each in its own sandbox."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from varec_lib.errors import VarecError, VideoError
+from varec_lib.predictor.along import Prediction, Segment
+from varec_lib.predictor.choices import Choice
+from varec_lib.predictor.predict import Predictor
+from varec_lib.predictor.samples import as_jpeg
+from varec_lib.predictor.sandbox import Cancelled, GuardedVideo, Limits, preview
+from varec_lib.predictor.upload import Upload
+
+MOST_WINDOWS = 30  # of a video: longer ones have theirs further apart
+MOST_PICTURES = 16  # of a window
+KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
+MOST_WAITING = 8  # uploads that are not answered yet
+FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Job:
+    """One video: `state` is uploading, waiting, predicting, done, failed or cancelled."""
+
+    key: str
+    name: str  # as the page shows it, never a path
+    state: str
+    upload: Upload | None = None
+    file: BinaryIO | None = None
+    choice: Choice | None = None
+    wants_preview: bool = False
+    sentence: str = ""  # why it failed, or what is to be known of the answer
+    prediction: Prediction | None = None
+    sure_above: float | None = None
+    clip_frames: int = 0  # frames of a window that the model saw
+    seconds: float = 0.0  # from the open file to the answer
+    pictures: list[list[bytes]] = field(default_factory=list)  # JPEGs of each window's frames
+    preview: bytes = b""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def sure(self) -> bool | None:
+        """Whether the answer is as sure as the model was where it was right; None where nobody measured that."""
+        if self.sure_above is None or not self.prediction:
+            return None
+        return self.prediction.top[0][1] >= self.sure_above
+
+    def row(self) -> dict[str, Any]:
+        """What a table shows of it."""
+        best = self.prediction.top[0] if self.prediction else ("", 0.0)
+        return {
+            "key": self.key, "name": self.name, "state": self.state, "sentence": self.sentence,
+            "model": self.choice.label if self.choice else "", "label": best[0], "share": best[1], "sure": self.sure,
+            "seconds": self.seconds, "preview": bool(self.preview),
+        }  # fmt: skip
+
+    def see(self, _: Segment, clip: torch.Tensor) -> None:
+        """Keeps pictures of a window's clip, uint8 `(T, C, H, W)`."""
+        self.clip_frames = len(clip)
+        chosen = np.linspace(0, len(clip) - 1, min(len(clip), MOST_PICTURES)).round().astype(int)
+        self.pictures.append([as_jpeg(clip[i]) for i in chosen])
+
+    def release(self) -> None:
+        """Gives the room of the file back."""
+        for file in (self.upload, self.file):
+            if file:
+                file.close()
+        self.upload = self.file = None
+
+
+class Jobs:
+    """All videos of one page. `changed` is called when a row changes, `progress` with a job and the share done."""
+
+    def __init__(self, limits: Limits, changed: Callable[[], None], progress: Callable[[Job, float], None]) -> None:
+        self.limits, self.changed, self.progress = limits, changed, progress
+        self.all: dict[str, Job] = {}
+        self.waiting: deque[Job] = deque()
+        self.working = False
+        self.lock = threading.Lock()
+
+    def begin(self, key: str, name: str, size: int) -> None:
+        """A video that will arrive in pieces. One that cannot be taken gets a sentence at once."""
+        job = self._listed(Job(key, name, "uploading"))
+        open_ones = sum(other.upload is not None for other in list(self.all.values()))
+        try:
+            if open_ones >= MOST_WAITING:
+                raise VideoError("too many videos are waiting already; send it again later.")
+            job.upload = Upload(size, self.limits)
+        except VideoError as error:
+            self._end(job, "failed", str(error))
+        self.changed()
+
+    def piece(self, key: str, offset: int, data: memoryview) -> int | None:
+        """The next piece of it; returns the bytes that are here, None where it is not wanted any more."""
+        job = self.all.get(key)
+        if not job or not job.upload or job.state != "uploading":
+            return None
+        try:
+            return job.upload.add(offset, data)
+        except VideoError as error:
+            self._end(job, "failed", str(error))
+            self.changed()
+            return None
+
+    def uploaded(self, key: str, choice: Choice, *, wants_preview: bool) -> None:
+        """All pieces were sent: it waits for its answer now."""
+        job = self.all.get(key)
+        if not job or not job.upload or job.state != "uploading":
+            return
+        try:
+            job.upload.complete()
+        except VideoError as error:
+            self._end(job, "failed", str(error))
+            self.changed()
+            return
+        job.choice, job.wants_preview, job.file = choice, wants_preview, job.upload.file
+        self._enqueue(job)
+
+    def add(self, key: str, name: str, file: BinaryIO, choice: Choice) -> Job:
+        """A file that is here already, and open; it is closed when it was answered."""
+        job = self._listed(Job(key, name, "waiting", file=file, choice=choice, wants_preview=True))
+        self._enqueue(job)
+        return job
+
+    def refuse(self, key: str, name: str, sentence: str) -> None:
+        """A video that there is no file for."""
+        self._end(self._listed(Job(key, name, "waiting")), "failed", sentence)
+        self.changed()
+
+    def cancel(self, key: str) -> None:
+        """Ends a job that has not ended yet; one that is being answered ends soon after."""
+        job = self.all.get(key)
+        if not job:
+            return
+        job.cancelled.set()
+        with self.lock:
+            if job.state in ("uploading", "waiting"):
+                if job in self.waiting:
+                    self.waiting.remove(job)
+                self._end(job, "cancelled")
+        self.changed()
+
+    def clear(self) -> None:
+        """Forgets all videos; those on their way are cancelled."""
+        for key in list(self.all):
+            self.cancel(key)
+            self.all.pop(key, None)
+        self.changed()
+
+    def _listed(self, job: Job) -> Job:
+        if job.key in self.all:
+            raise VideoError("it is here already.")
+        self.all[job.key] = job
+        ended = [other for other in self.all.values() if other.ended.is_set()]
+        for old in ended[: max(len(self.all) - KEPT_JOBS, 0)]:
+            del self.all[old.key]
+        for old in ended[:-KEPT_PICTURES]:
+            old.pictures, old.preview = [], b""
+        return job
+
+    def _enqueue(self, job: Job) -> None:
+        with self.lock:
+            job.state = "waiting"
+            self.waiting.append(job)
+            start, self.working = not self.working, True
+        self.changed()
+        if start:
+            threading.Thread(target=self._work, name="predictor", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self.lock:
+                if not self.waiting:
+                    self.working = False
+                    return
+                job = self.waiting.popleft()
+                job.state = "predicting"
+            self.changed()
+            self._answer(job)
+            self.changed()
+
+    def _answer(self, job: Job) -> None:
+        try:
+            predictor = job.choice.load()
+            self._predict(job, predictor)
+            if job.wants_preview:
+                job.state = "done"  # the answer does not wait for it
+                self.changed()
+                job.preview = preview(job.file, self.limits)
+            self._end(job, "done", job.sentence)
+        except Cancelled:
+            self._end(job, "cancelled")
+        except VarecError as error:
+            self._end(job, "failed", str(error))
+        except Exception:  # whatever it is, the page lives on and the next video gets its answer
+            log.exception("A prediction failed.")
+            self._end(job, "failed", FAILED_INSIDE)
+
+    def _predict(self, job: Job, predictor: Predictor) -> None:
+        spec, start = predictor.about.preprocess, time.perf_counter()
+        with GuardedVideo(
+            job.file, short_side=spec.short_side, rate=spec.fps, limits=self.limits, cancelled=job.cancelled
+        ) as video:
+            along = predictor.along(video.fps, hop=0.5, seen=job.see)
+            expected = video.frames * min(along.rate / video.fps, 1) if video.fps else video.frames
+            along.spread(round(expected), MOST_WINDOWS)
+            told = start
+            for count, frame in enumerate(video, start=1):
+                # Whole pictures can be large: those of a model that wants them whole are made small as they come.
+                along.add(frame if spec.short_side else _cropped(frame, predictor))
+                if time.perf_counter() - told > 0.25:
+                    told = time.perf_counter()
+                    self.progress(job, min(count / max(expected, 1), 1.0))
+            top, segments = along.finish()
+        job.seconds = time.perf_counter() - start
+        job.sure_above = predictor.about.metrics.get("sure_above")
+        job.sentence = f"Only its first {segments[-1].end_s:.0f} seconds were looked at." if video.cut else ""
+        job.prediction = Prediction(Path(job.name), top, segments)
+
+    def _end(self, job: Job, state: str, sentence: str = "") -> None:
+        job.release()
+        if state != "done":
+            job.prediction, job.pictures = None, []
+        job.state, job.sentence = state, sentence
+        job.ended.set()
+
+
+def _cropped(frame: np.ndarray, predictor: Predictor) -> np.ndarray:
+    clip = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
+    return predictor.about.preprocess.crop(clip).permute(1, 2, 0).numpy()

@@ -1,0 +1,66 @@
+"""Videos that are already on the server: sample clips of a dataset, and files of a folder that visitors may name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from varec_lib.data.decode import cv2, probe, read_frames
+from varec_lib.data.manifest import load_manifest
+from varec_lib.errors import DataError, VideoError
+
+MOST_SAMPLES = 8
+PICTURE_SIDE = 112  # pixels of the shorter side of a picture on the page, at most
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip to try: what it shows, its file, and a picture of it as JPEG."""
+
+    label: str
+    path: Path
+    picture: bytes
+
+
+def as_jpeg(frame: torch.Tensor) -> bytes:
+    """A small JPEG of a frame, uint8 RGB `(C, H, W)`."""
+    pixels = cv2.cvtColor(frame.permute(1, 2, 0).contiguous().numpy(), cv2.COLOR_RGB2BGR)
+    height, width = pixels.shape[:2]
+    scale = PICTURE_SIDE / min(height, width)
+    if scale < 1:
+        pixels = cv2.resize(pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+
+def sample_clips(dataset: Path | str) -> list[Sample]:
+    """The first readable test clip of each class, of eight classes at most; none where the folder is no dataset."""
+    try:
+        table = load_manifest(dataset)
+    except DataError:
+        return []
+    samples = []
+    for label, rows in table[table["split"] == "test"].groupby("label"):
+        for path in rows["path"].head(3):
+            try:
+                (frame,) = read_frames(path, [probe(path).frames // 2], short_side=PICTURE_SIDE)
+            except VideoError:
+                continue
+            samples.append(Sample(str(label), Path(path), as_jpeg(frame)))
+            break
+        if len(samples) == MOST_SAMPLES:
+            break
+    return samples
+
+
+def open_on_server(folder: Path | None, name: str) -> BinaryIO:
+    """The video of that name inside `folder`, open. Raises `VideoError`, the same for what is absent or outside."""
+    if folder is None:
+        raise VideoError("videos on the server cannot be chosen here.")
+    try:
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return path.open("rb")
+    except (OSError, ValueError, RuntimeError):  # names too long, with zero bytes, links in circles
+        pass
+    raise VideoError(f"there is no such video in the folder {folder.name!r} on the server.")

@@ -1,0 +1,207 @@
+"""Voilà as a house with few doors: one kernel for each open page, so many and no more, and nothing else to be had.
+
+`app` says what is served; here is how. Of Voilà's addresses only those remain that the page needs.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import signal
+import socket
+import webbrowser
+from contextvars import ContextVar
+from pathlib import Path
+from urllib.parse import urlencode
+
+import jinja2
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyterlab_server.themes_handler import ThemesHandler
+from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.iostream import StreamClosedError
+from tornado.netutil import bind_sockets
+from traitlets import Bool, Float, Integer
+from voila.app import Voila
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.static_file_handler import AllowListFileHandler, TemplateStaticFileHandler
+from voila.tornado.handler import TornadoVoilaHandler
+
+from varec_lib.errors import ConfigError
+
+TEMPLATES = Path(__file__).with_name("voila")
+POLICY = {  # for browsers: nothing of the page comes from elsewhere, and nothing goes elsewhere
+    "default-src": "'self'",
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:",  # widgets arrive as text, and become scripts here
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "media-src": "'self' data: blob:",
+    "connect-src": "'self' data: blob:",
+    "worker-src": "'self' blob:",
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "form-action": "'self'",
+    "frame-ancestors": "'self'",
+}
+HEADERS = {
+    "Content-Security-Policy": "; ".join(f"{kind} {where}" for kind, where in POLICY.items()),
+    "Referrer-Policy": "same-origin",
+}
+current_page: ContextVar["PageHandler | None"] = ContextVar("current_page", default=None)
+
+
+def is_local(ip: str) -> bool:
+    """Whether only this computer reaches what is bound to `ip`."""
+    try:
+        return ipaddress.ip_address(ip).is_loopback
+    except ValueError:
+        return ip == "localhost"
+
+
+class Places(AsyncMappingKernelManager):
+    """The kernels, one for each open page. One too many is refused with 503; a page hears when its kernel ends."""
+
+    places = Integer(8, config=True, help="How many there may be.")
+    patience_s = Float(3.0, config=True, help="How long to wait for one: a page that is loaded anew leaves its own.")
+
+    async def start_kernel(self, **kwargs) -> str:
+        """As always, where there is a place. Ends it where the visitor is gone by then."""
+        await self._place()
+        kernel_id = await super().start_kernel(**kwargs)
+        if page := current_page.get():
+            page.kernel_id = kernel_id
+            if page.left:
+                await page.end_kernel()
+        return kernel_id
+
+    async def _place(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self.patience_s
+        while len({*self._kernels, *self._pending_kernels}) >= self.places:
+            if asyncio.get_running_loop().time() > deadline:
+                raise web.HTTPError(503, "All places are taken.")
+            await asyncio.sleep(0.1)
+
+    def remove_kernel(self, kernel_id: str):
+        """Forgets an ended kernel, and closes the connections of its page."""
+        for connection in list(ZMQChannelsWebsocketConnection._open_sockets):
+            if connection.kernel_id == kernel_id:
+                connection.websocket_handler.close(1001, "The kernel has ended.")
+        return super().remove_kernel(kernel_id)
+
+
+class PageHandler(TornadoVoilaHandler):
+    """The page. Whoever leaves while it starts takes the kernel along; any other address does not exist."""
+
+    kernel_id: str | None = None
+    left = False
+
+    @web.authenticated
+    async def get(self, path: str | None = None) -> None:
+        """Sends the page piece by piece."""
+        current_page.set(self)
+        try:
+            async for html in self.get_generator(path=path):
+                self.write(html)
+                await self.flush()
+        except StreamClosedError:
+            self.left = True
+
+    def redirect_to_file(self, path: str) -> None:
+        """There are no files to be had."""
+        raise web.HTTPError(404)
+
+    def on_connection_close(self) -> None:
+        """The visitor left before the page was complete."""
+        super().on_connection_close()
+        self.left = True
+        if self.kernel_id:
+            asyncio.ensure_future(self.end_kernel())
+
+    async def end_kernel(self) -> None:
+        """Ends the kernel of this page, where it still runs."""
+        if self.kernel_id in self.kernel_manager:
+            await self.kernel_manager.shutdown_kernel(self.kernel_id)
+
+
+class LeaveHandler(VoilaShutdownKernelHandler):
+    """A page says that it closes; twice, if in doubt."""
+
+    @web.authenticated
+    async def post(self, kernel_id: str) -> None:
+        """Ends its kernel."""
+        if kernel_id in self.kernel_manager:
+            await super().post(kernel_id)
+        else:
+            self.set_status(204)
+
+
+class Server(Voila):
+    """Voilà with this package's templates, and without what the page does not need."""
+
+    guarded = Bool(False, help="Whether visitors need a token or a password.")
+    open_to_all = Bool(False, help="Whether a name other than this computer's may lead here unguarded.")
+
+    def setup_template_dirs(self) -> None:
+        """Looks into this package first."""
+        super().setup_template_dirs()
+        self.template_paths.insert(0, str(TEMPLATES))
+
+    def init_settings(self) -> dict:
+        """Settings of the web server; its pages (log in, errors) look like the page itself."""
+        settings = super().init_settings()
+        loader = settings["jinja2_env"].loader
+        settings["jinja2_env"].loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(TEMPLATES), loader])
+        if is_local(self.ip) and not self.guarded and not self.open_to_all:
+            settings["allow_remote_access"] = False  # another site's name for this computer leads nowhere
+        return settings | {"headers": HEADERS, "compress_response": True, "ws_ping_timeout": 30_000}
+
+    def init_handlers(self) -> list:
+        """Voilà's addresses but those of files, themes and templates."""
+        without = (AllowListFileHandler, ThemesHandler, TemplateStaticFileHandler)
+        instead = {TornadoVoilaHandler: PageHandler, VoilaShutdownKernelHandler: LeaveHandler}
+        kept = [handler for handler in super().init_handlers() if handler[1] not in without]
+        return [(address, instead.get(kind, kind), *rest) for address, kind, *rest in kept]
+
+    def start(self) -> None:
+        """Serves until Ctrl-C or a signal to end. Raises `ConfigError` where the port cannot be had."""
+        try:
+            self.sockets = bind_sockets(self.port, self.ip)
+        except OSError as error:
+            raise ConfigError(_why_not(self.ip, self.port, error)) from error
+        self.port = self.sockets[0].getsockname()[1]
+        super().start()
+
+    def listen(self) -> None:
+        """Called by `start`."""
+        self.ioloop = IOLoop.current()
+        server = HTTPServer(self.app)
+        server.add_sockets(self.sockets)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._handle_signal_stop)
+        print(f"The page is at {self.address()} until Ctrl-C ends it.", flush=True)
+        if self.open_browser:
+            webbrowser.open(self.address())
+        try:
+            self.ioloop.start()
+        finally:
+            server.stop()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.stop()
+            print("The page is closed.", flush=True)
+
+    def address(self) -> str:
+        """What to type into a browser, with the token."""
+        host = socket.gethostname() if self.ip in ("", "0.0.0.0", "::") else self.ip
+        host = f"[{host}]" if ":" in host else host
+        token = self.identity_provider.token
+        return f"http://{host}:{self.port}/" + (f"?{urlencode({'token': token})}" if token else "")
+
+
+def _why_not(ip: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} is in use already: end what uses it, or name another with --port."
+    if error.errno == errno.EACCES:
+        return f"Port {port} may not be used by this account: name one above 1023 with --port."
+    return f"--ip {ip} and --port {port} cannot be served: {error.strerror or error}."

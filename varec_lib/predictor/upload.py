@@ -1,0 +1,40 @@
+"""A video that arrives in pieces, into a file without a name: it vanishes with the process, however that ends."""
+
+import tempfile
+
+from varec_lib.errors import VideoError
+from varec_lib.predictor.sandbox import Limits, check_size
+
+
+class Upload:
+    """One file on its way here. `size` is what was announced; no more than that, and than the limits, is taken."""
+
+    def __init__(self, size: int, limits: Limits) -> None:
+        """Raises `VideoError` where the announced size is none that is taken."""
+        check_size(size, limits)
+        self.size, self.received = size, 0
+        self.file = tempfile.TemporaryFile()
+
+    def add(self, offset: int, data: bytes | memoryview) -> int:
+        """The next piece; returns how many bytes are here now. Raises `VideoError` for a wrong piece."""
+        if offset != self.received or self.received + len(data) > self.size:
+            raise VideoError("its pieces do not fit together; send it again.")
+        try:
+            self.file.write(data)
+        except OSError as error:
+            raise VideoError("there is no room for it here. Try a smaller video.") from error
+        self.received += len(data)
+        return self.received
+
+    def complete(self) -> None:
+        """Says that all pieces were sent. Raises `VideoError` where some are missing."""
+        if self.received != self.size:
+            raise VideoError("a part of it is missing; send it again.")
+        try:
+            self.file.flush()
+        except OSError as error:
+            raise VideoError("there is no room for it here. Try a smaller video.") from error
+
+    def close(self) -> None:
+        """Gives its room back."""
+        self.file.close()

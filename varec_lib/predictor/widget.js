@@ -1,0 +1,314 @@
+// The page of `VideoPredictor`. Everything here is about showing; what is true comes from the kernel: `rows`.
+
+// An element with properties, attributes and children; null children are left out.
+function h(tag, properties, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element && name !== "class") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+function icon(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
+  svg.firstChild.setAttribute("d", path);
+  return svg;
+}
+
+const uploadsOf = new WeakMap();
+
+function initialize({ model }) {
+  uploadsOf.set(model, new Uploads(model));
+}
+
+function render({ model, el }) {
+  const uploads = uploadsOf.get(model);
+  const stopped = new AbortController();
+  const view = new View(model, uploads, stopped.signal);
+  el.classList.add("varec-host");
+  el.append(view.root);
+  return () => {
+    stopped.abort();
+    view.leave();
+  };
+}
+
+class View {
+  constructor(model, uploads, signal) {
+    Object.assign(this, { model, uploads, selected: null, follow: true, urls: [], details: null, shares: new Map() });
+    this.live = h("p", { class: "vp-live-region", role: "status", "aria-live": "polite" });
+    this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
+    const take = (files) => this.take(files);
+    this.camera = cameraPanel(take, (text, problem) => this.say(text, problem));
+    const { button, input } = dropZone(model, take);
+    const record = h("button", { type: "button", class: "vp-secondary" }, icon("M3 7h11v10H3zM14 10l6-3v10l-6-3"), "Use the camera");
+    record.onclick = () => this.camera.open();
+    this.result = h("section", { class: "vp-result", "aria-label": "Answer" });
+    this.table = resultsTable((key) => this.choose(key, true), (key) => uploads.cancel(key));
+    this.all = h("section", { class: "vp-all", hidden: true, "aria-label": "All videos" }, h("div", { class: "vp-scroll", tabIndex: 0, role: "group", "aria-label": "Table of all videos" }, this.table.table), this.tableButtons());
+    const input_ = h("section", { class: "vp-input", "aria-label": "Choose a video" }, this.models(), button, input, record, this.camera.panel, this.alert, this.samples(), this.path());
+    this.root = h("div", { class: "varec" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
+    acceptDrops(this.root, take);
+
+    const listen = (name, act) => {
+      model.on(name, act);
+      signal.addEventListener("abort", () => model.off(name, act));
+    };
+    listen("change:rows", () => this.update());
+    listen("msg:custom", (message, buffers) => this.hear(message, buffers));
+    uploads.addEventListener("change", () => this.update(), { signal });
+    this.update();
+  }
+
+  // The choice of models, newest experiment first.
+  models() {
+    const select = h("select", { id: `vp-model-${Math.random().toString(36).slice(2)}` });
+    const fill = () => {
+      select.replaceChildren(...this.model.get("models").map(({ name, label }) => h("option", { value: name }, label)));
+      select.value = this.model.get("model");
+    };
+    fill();
+    this.model.on("change:models change:model", fill);
+    select.onchange = () => {
+      this.model.set("model", select.value);
+      this.model.save_changes();
+    };
+    select.onfocus = () => this.model.send({ do: "models" });
+    return h("div", { class: "vp-field" }, h("label", { htmlFor: select.id }, "Model"), select);
+  }
+
+  samples() {
+    const samples = this.model.get("samples");
+    if (!samples.length) return null;
+    const list = h("ul", { class: "vp-samples" });
+    samples.forEach(({ label, picture }, number) => {
+      const image = h("img", { src: URL.createObjectURL(new Blob([picture], { type: "image/jpeg" })), alt: "" });
+      const button = h("button", { type: "button" }, image, h("span", {}, shown(label)));
+      button.onclick = () => {
+        this.follow = true;
+        this.model.send({ do: "sample", number });
+      };
+      list.append(h("li", {}, button));
+    });
+    return h("div", {}, h("h2", {}, "Or try a sample"), list);
+  }
+
+  path() {
+    const folder = this.model.get("server_folder");
+    if (!folder) return null;
+    const id = `vp-path-${Math.random().toString(36).slice(2)}`;
+    const field = h("input", { type: "text", id, autocomplete: "off", spellcheck: false, required: true });
+    const form = h("form", { class: "vp-field" }, h("label", { htmlFor: id }, `Or a file on the server, in ${folder}/`), h("div", { class: "vp-row" }, field, h("button", { class: "vp-secondary" }, "Look")));
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      this.follow = true;
+      this.model.send({ do: "path", path: field.value });
+    };
+    return form;
+  }
+
+  tableButtons() {
+    const download = h("button", { type: "button", class: "vp-secondary" }, "Download as CSV");
+    download.onclick = () => this.model.send({ do: "table" });
+    const clear = h("button", { type: "button", class: "vp-quiet" }, "Clear all");
+    clear.onclick = () => {
+      this.selected = null;
+      this.uploads.clear();
+    };
+    return h("div", { class: "vp-row" }, download, clear);
+  }
+
+  take(files) {
+    if (!files.length) return;
+    this.follow = true;
+    this.say("");
+    this.uploads.add(files);
+  }
+
+  say(text, problem = false) {
+    this.alert.hidden = !problem;
+    this.alert.textContent = problem ? text : "";
+    this.live.textContent = problem ? "" : text;
+  }
+
+  // The kernel's rows, with what only the page knows, then the files that the kernel has not heard of.
+  videos() {
+    const files = this.uploads.files;
+    const rows = this.model.get("rows").map((row) => {
+      const file = files.get(row.key);
+      const sent = file ? file.here / Math.max(file.file.size, 1) : 0;
+      const share = { uploading: sent, predicting: this.shares.get(row.key) ?? 0 }[row.state] ?? row.share;
+      return { ...row, share, silent: file?.silent ?? false };
+    });
+    const known = new Set(rows.map((row) => row.key));
+    const pending = [...files.values()].filter((file) => !known.has(file.key) && ["queued", "sending"].includes(file.state));
+    return rows.concat(pending.map(({ key, name, silent }) => ({ key, name, state: "queued", share: 0, sentence: "", silent })));
+  }
+
+  update() {
+    const videos = this.videos();
+    if (this.follow && videos.length) {
+      const ended = videos.filter((video) => !(video.state in WAITING));
+      const underway = videos.find((video) => video.state in WAITING);
+      const wanted = (underway ?? ended.at(-1)).key;
+      if (wanted !== this.selected) this.choose(wanted, false);
+    }
+    if (!videos.some((video) => video.key === this.selected)) this.selected = null;
+    this.all.hidden = videos.length < 2;
+    this.table.update(videos, this.selected);
+    this.show(videos.find((video) => video.key === this.selected));
+  }
+
+  choose(key, byHand) {
+    this.selected = key;
+    this.details = null;
+    if (byHand) {
+      this.follow = false;
+      this.update();
+    }
+  }
+
+  // The answer's side of the page. Rebuilt only when something in it changed.
+  show(video) {
+    if (!video) {
+      this.built = null;
+      this.result.replaceChildren(h("p", { class: "vp-empty" }, icon("M4 5h16v14H4zM10 9l5 3-5 3z"), "The answer appears here."));
+      return;
+    }
+    if (video.state in WAITING) {
+      this.built = null;
+      this.progress(video);
+      return;
+    }
+    const now = `${video.key} ${video.state}`;
+    if (this.built === now) return this.fetchPreview(video);
+    this.built = now;
+    this.releaseUrls();
+    const parts = [h("h2", { class: "vp-name" }, video.name)];
+    if (video.state === "failed") {
+      parts.push(h("p", { class: "vp-problem" }, `${video.name}: ${video.sentence}`));
+      this.say(`${video.name}: ${video.sentence}`);
+    } else if (video.state === "cancelled") {
+      parts.push(h("p", { class: "vp-soft" }, "Cancelled."));
+      this.say(`${video.name}: cancelled.`);
+    } else {
+      this.model.send({ do: "details", key: video.key });
+      this.say(`${video.name}: ${video.sure === false ? "not sure, best guess " : ""}${shown(video.label)}, ${percent(video.share)}`);
+      this.slots = Object.fromEntries(["verdict", "video", "bars", "timeline", "frames"].map((name) => [name, h("div", { class: `vp-slot-${name}` })]));
+      this.slots.verdict.append(verdict(video, null));
+      const took = h("p", { class: "vp-soft vp-took" }, `Answered in ${time(video.seconds)} by ${video.model}`);
+      parts.push(this.slots.verdict, h("div", { class: "vp-pair" }, this.slots.video, this.slots.bars), this.slots.timeline, this.slots.frames, took);
+    }
+    this.result.replaceChildren(...parts);
+    if (video.state === "done") this.fetchPreview(video);
+  }
+
+  progress(video) {
+    const parts = [h("h2", { class: "vp-name" }, video.name), progressBar(video)];
+    const old = this.result.querySelector("[data-cancels]");
+    if (old?.dataset.cancels === video.key) {
+      this.result.querySelector(".vp-progress").replaceWith(parts[1]);
+      return;
+    }
+    const cancel = cancelButton(video, (key) => this.uploads.cancel(key));
+    cancel.dataset.cancels = video.key;
+    this.result.replaceChildren(...parts, cancel);
+  }
+
+  // A playing picture of the video: the file itself where the browser can, else what the kernel made of it.
+  async fetchPreview(video) {
+    if (this.slots.video.childElementCount) return;
+    const file = this.uploads.files.get(video.key);
+    if (file && (await file.playable)) {
+      if (this.selected === video.key && !this.slots.video.childElementCount) this.play(file.url, video);
+    } else if (video.preview && this.asked !== video.key) {
+      this.asked = video.key;
+      this.model.send({ do: "preview", key: video.key });
+    }
+  }
+
+  play(url, video) {
+    const player = h("video", { src: url, controls: true, muted: true, loop: true, playsInline: true, "aria-label": `Preview of ${video.name}` });
+    player.muted = true;
+    if (!window.matchMedia("(prefers-reduced-motion: reduce)").matches) player.autoplay = true;
+    player.ontimeupdate = () => this.mark(player.currentTime);
+    this.slots.video.replaceChildren(player);
+  }
+
+  // Marks the window of the timeline that is playing.
+  mark(seconds) {
+    const segments = this.details?.segments ?? [];
+    const number = segments.findLastIndex((segment) => segment.start <= seconds);
+    this.slots.timeline.querySelectorAll(".vp-track button").forEach((button, i) => button.classList.toggle("vp-now", i === number));
+  }
+
+  hear(message, buffers) {
+    if (message.about === "table") return download(message.csv);
+    if (message.about === "progress") {
+      this.shares.set(message.key, message.share);
+      return this.update();
+    }
+    const video = this.videos().find((video) => video.key === message.key);
+    if (!video || message.key !== this.selected || video.state !== "done") return;
+    if (message.about === "details") this.showDetails(video, message);
+    if (message.about === "preview" && buffers.length && !this.slots.video.childElementCount) {
+      this.urls.push(URL.createObjectURL(new Blob([buffers[0]], { type: "video/webm" })));
+      this.play(this.urls.at(-1), video);
+    }
+    if (message.about === "pictures" && message.segment === this.segment && buffers.length)
+      this.slots.frames.replaceChildren(...frames(buffers, this.details.frames, this.urls));
+  }
+
+  showDetails(video, details) {
+    this.details = details;
+    this.slots.verdict.replaceChildren(verdict(video, details));
+    this.slots.bars.replaceChildren(bars(details.top));
+    this.slots.timeline.replaceChildren();
+    if (details.segments.length > 1) {
+      const { element, track } = timeline(details.segments, (number) => this.chooseSegment(number, true));
+      this.slots.timeline.append(h("h3", {}, "Along the video"), element);
+      this.track = track;
+    }
+    this.chooseSegment(0, false);
+  }
+
+  // Shows the frames of a window; by hand, its classes too, and the video from there.
+  chooseSegment(number, byHand) {
+    this.segment = number;
+    this.model.send({ do: "pictures", key: this.selected, segment: number });
+    if (!byHand) return;
+    [...this.track.children].forEach((button, i) => button.setAttribute("aria-pressed", String(i === number)));
+    const segment = this.details.segments[number];
+    const all = h("button", { type: "button", class: "vp-link" }, "show the whole video");
+    all.onclick = () => this.showDetails(this.videos().find((video) => video.key === this.selected), this.details);
+    this.slots.bars.replaceChildren(bars(segment.top), h("p", { class: "vp-soft" }, `${time(segment.start)} to ${time(segment.end)} · `, all));
+    const player = this.slots.video.querySelector("video");
+    if (player) player.currentTime = segment.start;
+  }
+
+  releaseUrls() {
+    this.urls.splice(0).forEach((url) => URL.revokeObjectURL(url));
+    this.asked = null;
+  }
+
+  leave() {
+    this.camera.stop();
+    this.releaseUrls();
+  }
+}
+
+function download(csv) {
+  const url = URL.createObjectURL(new Blob([csv], { type: "text/csv" }));
+  const link = h("a", { href: url, download: "predictions.csv" });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+export default { initialize, render };
