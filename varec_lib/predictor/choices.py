@@ -33,15 +33,11 @@ def model_choices(experiments_dir: Path | str) -> list[Choice]:
 
 
 def _trained(experiment: Experiment) -> Choice:
-    results, checkpoint = experiment.results, experiment.best_checkpoint
-    classes = len(results["test"]["classes"]) if "classes" in results.get("test", {}) else 0
-    parts = [
-        f"{results['model']} trained on {experiment.config.data_dir.name}",
-        f"{classes} classes" if classes else "",
-        time.strftime("%d %b %Y %H:%M", time.localtime(checkpoint.stat().st_mtime)),
-    ]
+    checkpoint, config = experiment.best_checkpoint, experiment.config
+    when = time.strftime("%d %b %Y %H:%M", time.localtime(checkpoint.stat().st_mtime))
     stamp = checkpoint.stat().st_mtime_ns
-    return Choice(experiment.folder.name, " · ".join(filter(None, parts)), lambda: _loaded(str(checkpoint), stamp))
+    label = f"{config.model} trained on {config.data_dir.name} · {when}"
+    return Choice(experiment.folder.name, label, lambda: _loaded(str(checkpoint), stamp))
 
 
 def _published(model: str) -> Choice:

@@ -20,21 +20,23 @@ function icon(path) {
   return svg;
 }
 
-const uploadsOf = new WeakMap();
-
-function initialize({ model }) {
-  uploadsOf.set(model, new Uploads(model));
-}
-
-function render({ model, el }) {
-  const uploads = uploadsOf.get(model);
-  const stopped = new AbortController();
-  const view = new View(model, uploads, stopped.signal);
-  el.classList.add("varec-host");
-  el.append(view.root);
-  return () => {
-    stopped.abort();
-    view.leave();
+// One for each widget: what is on its way belongs to the widget, not to one of its views.
+function predictor() {
+  let uploads;
+  return {
+    initialize({ model }) {
+      uploads = new Uploads(model);
+    },
+    render({ model, el }) {
+      const stopped = new AbortController();
+      const view = new View(model, uploads, stopped.signal);
+      el.classList.add("varec-host");
+      el.append(view.root);
+      return () => {
+        stopped.abort();
+        view.leave();
+      };
+    },
   };
 }
 
@@ -311,4 +313,4 @@ function download(csv) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-export default { initialize, render };
+export default predictor;
