@@ -36,14 +36,14 @@ def _trained(experiment: Experiment) -> Choice:
     checkpoint, config = experiment.best_checkpoint, experiment.config
     when = time.strftime("%d %b %Y %H:%M", time.localtime(checkpoint.stat().st_mtime))
     stamp = checkpoint.stat().st_mtime_ns
-    label = f"{config.model} trained on {config.data_dir.name} · {when}"
+    label = f"{config.model} · {config.data_dir.name} · {when}"
     return Choice(experiment.folder.name, label, lambda: _loaded(str(checkpoint), stamp))
 
 
 def _published(model: str) -> Choice:
     row = weights_for(model, "")
     here = "" if cached_file(row).is_file() else f" · {row.megabytes:.0f} MB to download first"
-    label = f"{NAMES[model]} published, 400 Kinetics actions{here}"
+    label = f"{NAMES[model]} · Kinetics, 400 actions{here}"
     return Choice(f"published {model}", label, lambda: _loaded_published(model))
 
 

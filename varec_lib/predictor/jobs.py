@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Job:
-    """One video: `state` is uploading, waiting, predicting, done, failed or cancelled."""
+    """One video: `state` is uploading, waiting, loading (the model), predicting, done, failed or cancelled."""
 
     key: str
     name: str  # as the page shows it, never a path
@@ -185,7 +185,7 @@ class Jobs:
                     self.working = False
                     return
                 job = self.waiting.popleft()
-                job.state = "predicting"
+                job.state = "loading"
             self.changed()
             self._answer(job)
             self.changed()
@@ -193,6 +193,8 @@ class Jobs:
     def _answer(self, job: Job) -> None:
         try:
             predictor = job.choice.load()
+            job.state = "predicting"
+            self.changed()
             self._predict(job, predictor)
             if job.wants_preview:
                 job.state = "done"  # the answer does not wait for it

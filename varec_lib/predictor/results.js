@@ -1,7 +1,7 @@
 // What the model says: the answer of one video, and the table of all.
 
 const KINDS = 6; // colours of a timeline; further classes share the grey one
-const WAITING = { queued: "In line", waiting: "In line", uploading: "Sending", predicting: "Looking" };
+const WAITING = { queued: "In line", waiting: "In line", uploading: "Sending", loading: "Loading the model", predicting: "Looking" };
 
 const percent = (share) => (share >= 0.01 ? `${Math.round(100 * share)} %` : "<1 %");
 const shown = (label) => label.replaceAll("_", " ");
@@ -12,7 +12,7 @@ function progressOf(video) {
   if (video.silent) return { text: "The kernel does not answer. Is it busy, or has it stopped?", share: null };
   if (video.state === "uploading") return { text: `Sending ${percent(video.share)}`, share: video.share };
   if (video.state === "predicting" && video.share > 0) return { text: `Looking ${percent(video.share)}`, share: video.share };
-  if (video.state === "predicting") return { text: "Looking …", share: null };
+  if (["loading", "predicting"].includes(video.state)) return { text: `${WAITING[video.state]} …`, share: null };
   return { text: WAITING[video.state] ?? "", share: video.state in WAITING ? null : undefined };
 }
 
@@ -86,15 +86,15 @@ function timeline(segments, choose) {
 }
 
 // The frames of a window that went through the model.
-function frames(buffers, total, urls) {
-  const strip = h("div", { class: "vp-frames", role: "group", tabIndex: 0, "aria-label": "Frames the model saw" });
+function frames(buffers, total, span, urls) {
+  const strip = h("div", { class: "vp-frames", role: "group", "aria-label": "Frames the model saw" });
   buffers.forEach((buffer, number) => {
     const url = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }));
     urls.push(url);
     strip.append(h("img", { src: url, alt: `frame ${number + 1} of ${buffers.length}` }));
   });
   const some = buffers.length < total ? `${buffers.length} of the ${total} frames` : `The ${total} frames`;
-  return [h("h3", {}, `${some} the model saw`), strip];
+  return [h("h3", {}, `${some} the model saw${span}`), strip];
 }
 
 // The table of all videos, updated in place so that the focus stays where it is.

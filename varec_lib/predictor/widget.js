@@ -208,6 +208,14 @@ class View {
     }
     this.result.replaceChildren(...parts);
     if (video.state === "done") this.fetchPreview(video);
+    if (this.follow) this.bringIntoView();
+  }
+
+  // On a narrow page the answer lies below everything that can be chosen.
+  bringIntoView() {
+    const below = this.result.getBoundingClientRect().top > window.innerHeight - 120;
+    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (below) this.result.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
   }
 
   progress(video) {
@@ -263,7 +271,7 @@ class View {
       this.play(this.urls.at(-1), video);
     }
     if (message.about === "pictures" && message.segment === this.segment && buffers.length)
-      this.slots.frames.replaceChildren(...frames(buffers, this.details.frames, this.urls));
+      this.slots.frames.replaceChildren(...frames(buffers, this.details.frames, this.span(), this.urls));
   }
 
   showDetails(video, details) {
@@ -277,6 +285,12 @@ class View {
       this.track = track;
     }
     this.chooseSegment(0, false);
+  }
+
+  // The times of the chosen window, where there are several.
+  span() {
+    const { start, end } = this.details.segments[this.segment];
+    return this.details.segments.length > 1 ? `, ${time(start)} to ${time(end)}` : "";
   }
 
   // Shows the frames of a window; by hand, its classes too, and the video from there.
