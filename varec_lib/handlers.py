@@ -6,7 +6,18 @@ What a command needs is imported when it runs, so that `varec --help` does not w
 import json
 import sys
 
-from varec_lib.commands import Bench, Course, DataCheck, DataDemo, DataStore, Evaluate, Predict, Weights, WeightsGet
+from varec_lib.commands import (
+    App,
+    Bench,
+    Course,
+    DataCheck,
+    DataDemo,
+    DataStore,
+    Evaluate,
+    Predict,
+    Weights,
+    WeightsGet,
+)
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
 
@@ -241,6 +252,24 @@ def course(command: Course) -> int:
     runs = course.run_course(course.parse_parameters(command.parameter, notebooks), command.out)
     print(f"\n{course.closing_table(runs)}")
     return 0 if all(run.status == "ok" for run in runs) else 1
+
+
+def app(command: App) -> int:
+    """Serves the predictor as a web page."""
+    from varec_lib import course
+    from varec_lib.predictor.app import serve
+
+    data_dir = course.dataset_folder(command.data.expanduser().resolve())
+    names = ("ip", "port", "token", "password", "no_token", "max_kernels", "idle_minutes", "spare")
+    serve(
+        command.notebook or course.NOTEBOOKS / "06_video_predictor.ipynb",
+        experiments_dir=command.experiments_dir,
+        data_dir=data_dir,
+        files=command.files,
+        open_browser=command.open,
+        **{name: getattr(command, name) for name in names},
+    )
+    return 0
 
 
 def _quiet_stdout(quiet: bool):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import zmq
 from jupyter_server.auth import passwd
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -15,6 +16,7 @@ from varec_lib.config import PROJECT_ROOT
 from varec_lib.errors import ConfigError
 from varec_lib.predictor.server import Places, Server, is_local
 
+IMPORTS = "import varec_lib.course, varec_lib.predictor.widget"  # the slow ones of the notebook
 EXTENSIONS = ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
 
 
@@ -44,40 +46,59 @@ def serve(
     no_token: bool = False,
     max_kernels: int = 8,
     idle_minutes: float = 10.0,
+    spare: bool = True,
     open_browser: bool = False,
 ) -> None:
     """Serves the `app` cells of a notebook as a page until Ctrl-C.
 
     Its parameters `experiments_dir`, `data_dir` and `server_files` are set, the last to None where visitors may not
     name `files` of this computer; they may name those of `data/` where the page is for this computer alone.
-    Each open page has a kernel of its own, which ends with it, or after `idle_minutes` without use. The `token` that
+    Each open page has a kernel of its own, which ends with it, or after `idle_minutes` without use; a
+    `spare` one with everything imported waits for the next. The `token` that
     visitors need is drawn ("auto"; also without one where others reach `ip`), unless `password` or `no_token` say
     otherwise. Raises `ConfigError` where the notebook, the port or the options cannot be used.
     """
-    if not notebook.is_file():
-        raise ConfigError(
-            f"{notebook}: there is no such notebook; run this from a copy of the course, or name another."
-        )
-    if files and not files.is_dir():
-        raise ConfigError(f"--files {files}: there is no such folder.")
     if max_kernels < 1 or idle_minutes <= 0:
         raise ConfigError("--max_kernels must be 1 or more, and --idle_minutes more than 0.")
-    key = _key(is_local(ip), token, password, no_token)
-    if not (key or password or no_token) and (PROJECT_ROOT / "data").is_dir():
-        files = files or PROJECT_ROOT / "data"
-    folders = {"experiments_dir": experiments_dir, "data_dir": data_dir, "server_files": files}
-    parameters = {name: folder and str(folder.expanduser().resolve()) for name, folder in folders.items()}
-    app_cells(load_notebook_node(str(notebook)), parameters)
+    local = is_local(ip)
+    key = _key(local, token, password, no_token)
+    if not (key or password or no_token):
+        files = files or _course_data()
+    parameters = _parameters(experiments_dir=experiments_dir, data_dir=data_dir, server_files=files)
+    app_cells(_read(notebook), parameters)
     config = _config(lambda _, notebook, cwd: app_cells(notebook, parameters), max_kernels, idle_minutes)
+    config.Places.imports = IMPORTS if spare else ""
     config.PasswordIdentityProvider.hashed_password = _hashed(password)
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    logging.getLogger("tornado").setLevel(logging.ERROR)
     server = Server(
-        config=config, notebook_path=str(notebook.resolve()), ip=ip, port=port, open_browser=open_browser,
+        config=config, notebook_path=str(notebook.resolve()), ip=ip, port=port, open_browser=open_browser and local,
         token=None if key == "auto" else key, auto_token=key == "auto", guarded=bool(key or password),
         open_to_all=no_token, config_file_paths=[], log_level=logging.ERROR,
     )  # fmt: skip
     server.initialize([])
     server.start()
+
+
+def _read(notebook: Path) -> nbformat.NotebookNode:
+    if not notebook.is_file():
+        raise ConfigError(f"{notebook}: there is no such notebook; call this in the course's folder, or name one.")
+    try:
+        return load_notebook_node(str(notebook))
+    except (nbformat.reader.NotJSONError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{notebook}: is no notebook.") from error
+
+
+def _course_data() -> Path | None:
+    folder = PROJECT_ROOT / "data"
+    return folder if folder.is_dir() else None
+
+
+def _parameters(**folders: Path | None) -> dict[str, str | None]:
+    """Folders as a notebook that runs elsewhere finds them. Raises `ConfigError` where `server_files` is none."""
+    found = {name: folder.expanduser().resolve() if folder else None for name, folder in folders.items()}
+    if (files := found["server_files"]) and not files.is_dir():
+        raise ConfigError(f"--files {files}: there is no such folder.")
+    return {name: folder and str(folder) for name, folder in found.items()}
 
 
 def _key(local: bool, token: str | None, password: str | None, no_token: bool) -> str:
@@ -115,7 +136,7 @@ def _config(prelaunch_hook: Callable[..., nbformat.NotebookNode], max_kernels: i
         "Places": {"places": max_kernels},
         "MappingKernelManager": {
             "cull_idle_timeout": idle_s, "cull_interval": min(30, max(1, idle_s // 4)), "cull_connected": True,
-            "buffer_offline_messages": True,
+            "transport_encryption": "auto" if zmq.has("curve") else "disabled",
         },
         "KernelRestarter": {"restart_limit": 0},  # a kernel that starts again knows nothing of its page
         "KernelSpecManager": {"kernel_dirs": []},  # leaves one: this Python

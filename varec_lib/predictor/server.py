@@ -8,21 +8,23 @@ import errno
 import ipaddress
 import signal
 import socket
+import threading
 import webbrowser
 from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlencode
 
 import jinja2
+from jupyter_server._tz import utcnow
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupyterlab_server.themes_handler import ThemesHandler
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
-from traitlets import Bool, Float, Integer
+from tornado.websocket import WebSocketClosedError
+from traitlets import Bool, Float, Integer, Unicode
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import AllowListFileHandler, TemplateStaticFileHandler
@@ -48,6 +50,7 @@ HEADERS = {
     "Content-Security-Policy": "; ".join(f"{kind} {where}" for kind, where in POLICY.items()),
     "Referrer-Policy": "same-origin",
 }
+GOING_AWAY, DIED = 1001, 4001  # codes that close a connection; page.js knows the second
 current_page: ContextVar["PageHandler | None"] = ContextVar("current_page", default=None)
 
 
@@ -60,33 +63,70 @@ def is_local(ip: str) -> bool:
 
 
 class Places(AsyncMappingKernelManager):
-    """The kernels, one for each open page. One too many is refused with 503; a page hears when its kernel ends."""
+    """The kernels, one for each open page. One too many is refused with 503; a page hears when its kernel ends.
 
-    places = Integer(8, config=True, help="How many there may be.")
+    Beside them, a spare one waits for the next visitor with everything imported, which takes seconds.
+    """
+
+    places = Integer(8, config=True, help="How many pages there may be.")
     patience_s = Float(3.0, config=True, help="How long to wait for one: a page that is loaded anew leaves its own.")
+    imports = Unicode(config=True, help="What the spare kernel has run; there is none without.")
+    spare: str | None = None
 
     async def start_kernel(self, **kwargs) -> str:
-        """As always, where there is a place. Ends it where the visitor is gone by then."""
+        """A kernel for a page, where there is a place. Ends it where the visitor is gone by then."""
         await self._place()
-        kernel_id = await super().start_kernel(**kwargs)
+        kernel_id = self._take_spare() or await super().start_kernel(**kwargs)
+        self.prepare_spare(after_s=15)  # the visitor comes first
         if page := current_page.get():
             page.kernel_id = kernel_id
             if page.left:
-                await page.end_kernel()
+                await self.end_kernel(kernel_id, now=True)
         return kernel_id
 
     async def _place(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.patience_s
-        while len({*self._kernels, *self._pending_kernels}) >= self.places:
+        while len({*self._kernels, *self._pending_kernels} - {self.spare}) >= self.places:
             if asyncio.get_running_loop().time() > deadline:
                 raise web.HTTPError(503, "All places are taken.")
             await asyncio.sleep(0.1)
 
+    def prepare_spare(self, after_s: float = 0.0) -> None:
+        """Starts a kernel for the next visitor, unless there is one already."""
+        if self.imports:
+            IOLoop.current().call_later(after_s, self._start_spare)
+
+    async def _start_spare(self) -> None:
+        if self.spare is None:
+            self.spare = self.new_kernel_id()
+            run = [f"--IPKernelApp.exec_lines={self.imports}"]
+            await super().start_kernel(kernel_id=self.spare, kernel_name="python3", path="", extra_arguments=run)
+
+    def _take_spare(self) -> str | None:
+        if self.spare not in self:
+            return None
+        kernel_id, self.spare = self.spare, None
+        self.get_kernel(kernel_id).last_activity = utcnow()
+        return kernel_id
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """Ends the kernel of a page that is not used. The spare one may wait."""
+        if kernel_id != self.spare:
+            await super().cull_kernel_if_idle(kernel_id)
+
+    async def end_kernel(self, kernel_id: str | None, now: bool = False) -> None:
+        """Ends a kernel, unless that is under way; `now` does not ask it to."""
+        if kernel_id in self and kernel_id not in self._pending_kernels:
+            await self.shutdown_kernel(kernel_id, now=now)
+
     def remove_kernel(self, kernel_id: str):
-        """Forgets an ended kernel, and closes the connections of its page."""
+        """Forgets an ended kernel, and closes the connections of its page, which look there then."""
+        code = GOING_AWAY if self.get_kernel(kernel_id).shutting_down else DIED
         for connection in list(ZMQChannelsWebsocketConnection._open_sockets):
             if connection.kernel_id == kernel_id:
-                connection.websocket_handler.close(1001, "The kernel has ended.")
+                connection.websocket_handler.close(code)
+        if kernel_id == self.spare:
+            self.spare = None
         return super().remove_kernel(kernel_id)
 
 
@@ -98,14 +138,16 @@ class PageHandler(TornadoVoilaHandler):
 
     @web.authenticated
     async def get(self, path: str | None = None) -> None:
-        """Sends the page piece by piece."""
+        """Sends the page piece by piece, with a sign of life every few seconds, until it is complete."""
         current_page.set(self)
-        try:
-            async for html in self.get_generator(path=path):
-                self.write(html)
-                await self.flush()
-        except StreamClosedError:
-            self.left = True
+        async for html in self.get_generator(path=path):
+            if self.left:
+                return
+            if self.kernel_id and self.kernel_id not in self.kernel_manager:
+                self.write("<script>varec.failed()</script>")
+                return
+            self.write(html)
+            self.flush()
 
     def redirect_to_file(self, path: str) -> None:
         """There are no files to be had."""
@@ -115,13 +157,7 @@ class PageHandler(TornadoVoilaHandler):
         """The visitor left before the page was complete."""
         super().on_connection_close()
         self.left = True
-        if self.kernel_id:
-            asyncio.ensure_future(self.end_kernel())
-
-    async def end_kernel(self) -> None:
-        """Ends the kernel of this page, where it still runs."""
-        if self.kernel_id in self.kernel_manager:
-            await self.kernel_manager.shutdown_kernel(self.kernel_id)
+        IOLoop.current().add_callback(self.kernel_manager.end_kernel, self.kernel_id, now=True)
 
 
 class LeaveHandler(VoilaShutdownKernelHandler):
@@ -130,10 +166,11 @@ class LeaveHandler(VoilaShutdownKernelHandler):
     @web.authenticated
     async def post(self, kernel_id: str) -> None:
         """Ends its kernel."""
-        if kernel_id in self.kernel_manager:
-            await super().post(kernel_id)
-        else:
-            self.set_status(204)
+        await self.kernel_manager.end_kernel(kernel_id)
+        self.set_status(204)
+
+    def check_xsrf_cookie(self) -> None:
+        """Is not needed: only the page knows the name of its kernel."""
 
 
 class Server(Voila):
@@ -154,7 +191,7 @@ class Server(Voila):
         settings["jinja2_env"].loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(TEMPLATES), loader])
         if is_local(self.ip) and not self.guarded and not self.open_to_all:
             settings["allow_remote_access"] = False  # another site's name for this computer leads nowhere
-        return settings | {"headers": HEADERS, "compress_response": True, "ws_ping_timeout": 30_000}
+        return settings | {"headers": HEADERS, "compress_response": True, "log_function": lambda handler: None}
 
     def init_handlers(self) -> list:
         """Voilà's addresses but those of files, themes and templates."""
@@ -175,14 +212,16 @@ class Server(Voila):
     def listen(self) -> None:
         """Called by `start`."""
         self.ioloop = IOLoop.current()
+        self.ioloop.asyncio_loop.set_exception_handler(_report)
         server = HTTPServer(self.app)
         server.add_sockets(self.sockets)
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._handle_signal_stop)
+        self.ioloop.add_callback(self.kernel_manager.prepare_spare)
         print(f"The page is at {self.address()} until Ctrl-C ends it.", flush=True)
         if self.open_browser:
-            webbrowser.open(self.address())
+            threading.Thread(target=webbrowser.open, args=(self.address(),), daemon=True).start()
         try:
             self.ioloop.start()
         finally:
@@ -197,6 +236,13 @@ class Server(Voila):
         host = f"[{host}]" if ":" in host else host
         token = self.identity_provider.token
         return f"http://{host}:{self.port}/" + (f"?{urlencode({'token': token})}" if token else "")
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    """Says what went wrong unnoticed; visitors who leave in the middle of something are no news."""
+    error = context.get("exception")
+    if not isinstance(error, WebSocketClosedError) and "Kernel died" not in str(error):
+        loop.default_exception_handler(context)
 
 
 def _why_not(ip: str, port: int, error: OSError) -> str:
