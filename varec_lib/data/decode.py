@@ -28,6 +28,7 @@ VIDEO_EXTENSIONS = frozenset(
     ".avi .mp4 .m4v .mov .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .ts .gif".split()
 )  # what OpenCV's FFmpeg opens; anything else is refused by name before it is opened
 CLOCK_RATE = 500  # fps; a header that says more (1000 in a browser's recordings) means its clock, not its frames
+RATE_FRAMES = 300  # whose times tell the rate then: ten seconds of a camera's
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class VideoInfo:
     """What a video file holds: decodable frames, frame rate in fps, height and width in pixels (upright).
 
     The rate is the header's; where that is none (0, or the tick of the container's clock) it is taken from the times of
-    the frames, and 0 where these tell none either.
+    the first frames, and 0 where these tell none either.
     """
 
     frames: int
@@ -78,7 +79,7 @@ def frame_rate(path: Path, capture: cv2.VideoCapture) -> float:
         return rate
     with open_capture(path) as again:  # the one we were given stays where it is
         frames, first, last = 0, 0.0, 0.0
-        while again.grab():
+        while frames < RATE_FRAMES and again.grab():
             frames, last = frames + 1, again.get(cv2.CAP_PROP_POS_MSEC)
             first = first if frames > 1 else last
     return 1000 * (frames - 1) / (last - first) if frames > 1 and last > first else 0.0
