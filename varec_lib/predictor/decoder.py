@@ -1,16 +1,18 @@
 """Decodes one video of unknown origin, as a process of its own: `python -m varec_lib.predictor.decoder` (notebook 06).
 
 The video is an open file handed over as standard input, never a name. What its frames are goes to standard output, as
-messages of a kind (one byte), a length (four) and a body: first `{"fps", "frames"}` as the header tells them, then
-frames, each with its height and width (two and two) before its RGB bytes, last `{"frames", "cut"}` or `{"error"}`.
-JSON and pixels only: whoever reads them need not trust us. `varec_lib.predictor.sandbox` starts it, within limits of
-memory and time.
+messages of a kind (one byte), a length (four) and a body: first `{"fps", "frames"}` as the header tells them, within
+the limits, then frames, each with its height and width (four and four) before its RGB bytes, last `{"frames", "cut"}`
+or `{"error"}`. JSON and pixels only: whoever reads them need not trust us. `varec_lib.predictor.sandbox` starts it,
+within limits of memory and time.
 """
 
 import json
 import os
 import struct
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,18 +24,26 @@ from varec_lib.errors import VideoError
 FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
 VIDEO = Path("/dev/fd/0")
 JSON, FRAME = b"J", b"F"
-HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">HH")
+HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">II")
 
 
 def main() -> None:
     """Decodes what standard input holds; the limits come as JSON in the only argument."""
     limits = json.loads(sys.argv[1])
+    threading.Thread(target=_end_with, args=[limits["parent"]], daemon=True).start()
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
     sys.stdout = sys.stderr  # nobody else prints between the messages
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         _decode(limits, out)
         out.flush()
     os._exit(0)  # a damaged video must not get a last chance to crash us
+
+
+def _end_with(parent: int) -> None:
+    """Nobody waits for us when the process that started us is gone, and nobody would kill us."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _decode(limits: dict, out: BinaryIO) -> None:
@@ -47,15 +57,13 @@ def _decode(limits: dict, out: BinaryIO) -> None:
 
     try:
         with open_capture(VIDEO) as capture:
-            width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-            if width * height > limits["pixels"]:
-                most = f"{limits['pixels'] / 1e6:.1f} megapixels"
-                raise VideoError(f"its pictures of {width}x{height} are larger than the {most} that are taken here.")
+            _check_pixels(capture, limits["pixels"])
             fps = frame_rate(VIDEO, capture)
             most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))
-            say(fps=fps, frames=max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0))
+            say(fps=fps, frames=min(max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0), most))
 
             def save(frame) -> None:
+                _check_pixels(capture, limits["pixels"])  # headers lie
                 send(FRAME, SIZE.pack(*frame.shape[:2]), frame.tobytes())
 
             about = decode_frames(
@@ -66,6 +74,14 @@ def _decode(limits: dict, out: BinaryIO) -> None:
         say(error=str(error).removeprefix(f"{VIDEO}: "))
     except (MemoryError, cv2.error):
         say(error="it needs more memory than a video is given here, or it is damaged.")
+
+
+def _check_pixels(capture: cv2.VideoCapture, most: int) -> None:
+    """Raises `VideoError` where pictures are larger: as the header says, or as the last one was."""
+    width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > most:
+        limit = f"{most / 1e6:.1f} megapixels"
+        raise VideoError(f"its pictures of {width}x{height} are larger than the {limit} that are taken here.")
 
 
 if __name__ == "__main__":

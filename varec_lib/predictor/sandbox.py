@@ -4,6 +4,7 @@ The file is handed over open, so no name of it is ever used, and what comes back
 """
 
 import json
+import math
 import os
 import select
 import signal
@@ -13,7 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 import imageio_ffmpeg
@@ -25,6 +27,7 @@ from varec_lib.predictor.decoder import FORMATS, FRAME, HEAD, JSON, SIZE
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
 LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -v "$0" 2>/dev/null; shift; exec "$@"'  # macOS knows no -v
 PREVIEW_BYTES = 1_500_000  # Jupyter drops messages beyond 1 MB a second, averaged over three
+NONSENSE = "its decoder sent nonsense; the video is damaged, or made to do so."
 
 
 class Cancelled(VarecError):
@@ -51,7 +54,7 @@ class Limits:
 
 def check_size(size: int, limits: Limits) -> None:
     """Raises `VideoError` for a file that is empty or too large."""
-    if size == 0:
+    if size <= 0:
         raise VideoError("the file is empty (0 bytes).")
     if size > limits.bytes:
         raise VideoError(f"it is larger than the {limits.megabytes} MB that are taken here.")
@@ -60,6 +63,7 @@ def check_size(size: int, limits: Limits) -> None:
 def _start(command: list[str], limits: Limits, source: BinaryIO, target: Any) -> subprocess.Popen:
     """Runs a command on an open file, in a session of its own, within the limits, and with nothing else open."""
     memory = str(round(limits.memory_gb * 2**20))
+    source.seek(0)  # macOS opens it where it stands
     environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
     return subprocess.Popen(
         ["/bin/sh", "-c", LIMITED, memory, str(limits.cpu_s), *command],
@@ -71,9 +75,10 @@ def _start(command: list[str], limits: Limits, source: BinaryIO, target: Any) ->
 class GuardedVideo:
     """The frames of an open video file, decoded in a process of its own; a context manager to iterate over.
 
-    `fps` is the video's rate, 0 where unknown, `frames` what its header promises (it may lie), `cut` whether the limits
-    ended it early (known when all frames were read). Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and
-    scaled down to `short_side` as `decode_video` does it. Raises `VideoError` with a sentence that names no file.
+    `fps` is the video's rate, 0 where unknown, `frames` how many its header promises within the limits (it may lie, or
+    tell none: 0), `cut` whether the limits ended it early (known when all frames were read). Frames are RGB `(H, W, 3)`
+    uint8, thinned out to `rate` and scaled down to `short_side` as `decode_video` does it. Raises `VideoError` with a
+    sentence that names no file.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class GuardedVideo:
     ) -> None:
         check_size(os.fstat(file.fileno()).st_size, limits)
         self.file, self.limits, self.cancelled = file, limits, cancelled or threading.Event()
-        self.order = json.dumps(asdict(limits) | {"short_side": short_side, "fps": rate})
+        self.order = json.dumps(asdict(limits) | {"short_side": short_side, "fps": rate, "parent": os.getpid()})
         self.fps, self.frames, self.cut = 0.0, 0, False
 
     def __enter__(self) -> "GuardedVideo":
@@ -90,8 +95,8 @@ class GuardedVideo:
         try:
             kind, about = self._message()
             if kind != JSON:
-                raise VideoError("its decoder sent nonsense.")
-            self.fps, self.frames = float(about["fps"]), int(about["frames"])
+                raise VideoError(NONSENSE)
+            self.fps, self.frames = _number(about, "fps"), int(_number(about, "frames"))
         except BaseException:
             self.__exit__()
             raise
@@ -101,26 +106,31 @@ class GuardedVideo:
         _end(self.process)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        while True:
+        for _ in range(self.limits.frames + 1):
             kind, body = self._message()
             if kind == JSON:
-                self.cut = bool(body["cut"])
+                self.cut = _number(body, "cut") > 0
                 return
             yield body
+        raise VideoError(NONSENSE)
 
     def _message(self) -> tuple[bytes, Any]:
         """The next message: JSON as a dictionary, a frame as an array."""
         kind, length = HEAD.unpack(self._read(HEAD.size))
         if kind == JSON and length < 10_000:
-            about = json.loads(self._read(length))
-            if "error" in about:
-                raise VideoError(str(about["error"]))
-            return kind, about
+            try:
+                about = json.loads(self._read(length))
+            except ValueError:
+                about = None
+            if isinstance(about, dict):
+                if "error" in about:
+                    raise VideoError(str(about["error"]))
+                return kind, about
         if kind == FRAME and length <= 3 * self.limits.pixels + SIZE.size:
             size = SIZE.unpack(self._read(SIZE.size))
             if length == SIZE.size + 3 * size[0] * size[1]:
                 return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(*size, 3)
-        raise VideoError("its decoder sent nonsense.")
+        raise VideoError(NONSENSE)
 
     def _read(self, count: int) -> bytearray:
         """So many bytes of the decoder's output, as long as it shows signs of life."""
@@ -139,18 +149,27 @@ class GuardedVideo:
         return buffer
 
     def _obituary(self) -> str:
-        with_signal = -self.process.wait(timeout=5)
+        try:
+            with_signal = -self.process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return NONSENSE
         if with_signal in (signal.SIGXCPU, signal.SIGKILL):
             return "decoding it takes more time or memory than a video is given here."
         return "decoding it made the decoder crash; it is damaged or made to do so."
 
 
+def _number(about: dict, name: str) -> float:
+    """One of the numbers that a decoder sent."""
+    number = about.get(name)
+    if not isinstance(number, int | float) or not 0 <= number < 1e9:
+        raise VideoError(NONSENSE)
+    return float(number)
+
+
 def _end(process: subprocess.Popen) -> None:
     """Kills a process and all it started, and forgets it."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):  # macOS says the second of one that has just ended
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     if process.stdout:
         process.stdout.close()
@@ -169,12 +188,13 @@ def preview(file: BinaryIO, limits: Limits) -> bytes:
         "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "500k", "-threads", "1",
         "-fs", str(PREVIEW_BYTES), "-f", "webm", "/dev/fd/1",
     ]  # fmt: skip
+    # Whose process is killed leaves it behind: then it ends by itself, soon.
+    limits = replace(limits, cpu_s=min(limits.cpu_s, math.ceil(limits.stall_s)))
     with tempfile.TemporaryFile() as target:
         process = _start(command, limits, file, target)
         try:
-            process.wait(timeout=limits.stall_s)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=limits.stall_s)
         finally:
             _end(process)
         if process.returncode:
