@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Along:
     all over a video it has `seconds`. The next one starts `hop` windows later: 1 puts them side by side, 0.5 lets each
     share half of its frames with the one before. `native_fps` is the video's rate before it was thinned out to the
     specification's, 0 where it is unknown. `score` gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`.
-    `seen` is called with each window's segment and clip, uint8 `(T, C, H, W)`.
+    `seen` is called with each window's segment and clip, uint8 `(T, C, H, W)`; what it returns is kept in `shown`.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Along:
         top: int = 5,
         seconds: float = 0.0,
         hop: float = 1.0,
-        seen: Callable[[Segment, torch.Tensor], None] | None = None,
+        seen: Callable[[Segment, torch.Tensor], Any] | None = None,
     ) -> None:
         self.spec, self.classes, self.score, self.top, self.seen = spec, classes, score, top, seen
         self.rate = native_fps if native_fps > 0 else UNKNOWN_RATE
@@ -79,11 +80,16 @@ class Along:
         self.latest: deque[np.ndarray] = deque(maxlen=self.length)
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []
-        self.count = self.scored = 0
+        self.shown: list[Any] = []
+        self.count = self.scored = self.most = 0
 
     def spread(self, frames: int, windows: int) -> None:
-        """Sets the windows further apart where a video of so many frames would have more than `windows` of them."""
-        self.hop = max(self.hop, (frames - self.length) // windows)
+        """Sets the windows further apart where a video of so many frames would have more than `windows` (2 or more).
+
+        Of a video that has more frames than it said, every other window is forgotten when they become too many.
+        """
+        self.most = windows // 2 * 2  # so that the newest one stays
+        self.hop = max(self.hop, -((self.length - frames) // (self.most - 1)))
 
     def add(self, frame: np.ndarray) -> None:
         """The next frame, RGB `(H, W, 3)` uint8, as `decode_video` gives it."""
@@ -91,6 +97,10 @@ class Along:
         self.count += 1
         if self.count >= self.length and (self.count - self.length) % self.hop == 0:
             self._score()
+            if 0 < self.most < len(self.parts):
+                self.hop *= 2
+                for kept in (self.parts, self.segments, self.shown):
+                    del kept[1::2]
 
     def finish(self) -> tuple[Top, list[Segment]]:
         """The mean over all windows, and each; frames left over make a last window that ends with the video."""
@@ -107,4 +117,4 @@ class Along:
         self.parts.append(part)
         self.segments.append(segment)
         if self.seen:
-            self.seen(segment, clip)
+            self.shown.append(self.seen(segment, clip))

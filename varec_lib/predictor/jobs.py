@@ -1,6 +1,6 @@
 """Videos that wait for an answer, and the thread that gives it: one after the other, each in its own sandbox."""
 
-import logging
+import re
 import threading
 import time
 from collections import deque
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from traitlets.log import get_logger
 
 from varec_lib.errors import VarecError, VideoError
 from varec_lib.predictor.along import Prediction, Segment
@@ -20,12 +21,14 @@ from varec_lib.predictor.samples import as_jpeg
 from varec_lib.predictor.sandbox import Cancelled, GuardedVideo, Limits, preview
 from varec_lib.predictor.upload import Upload
 
+ENDED = ("done", "failed", "cancelled")  # states of videos that have their answer
 MOST_WINDOWS = 30  # of a video: longer ones have theirs further apart
 MOST_PICTURES = 16  # of a window
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
-MOST_WAITING = 8  # uploads that are not answered yet
+MOST_WAITING = 8  # videos that are not answered yet
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
-log = logging.getLogger(__name__)
+TOO_MANY = "too many videos are waiting already; send it again later."
+PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^/:\n]+/)*([^\s/:]+)")  # of a file: not of an address, nor a/b
 
 
 @dataclass(eq=False)
@@ -65,11 +68,11 @@ class Job:
             "seconds": self.seconds, "preview": bool(self.preview),
         }  # fmt: skip
 
-    def see(self, _: Segment, clip: torch.Tensor) -> None:
-        """Keeps pictures of a window's clip, uint8 `(T, C, H, W)`."""
+    def see(self, _: Segment, clip: torch.Tensor) -> list[bytes]:
+        """Pictures of a window's clip, uint8 `(T, C, H, W)`."""
         self.clip_frames = len(clip)
         chosen = np.linspace(0, len(clip) - 1, min(len(clip), MOST_PICTURES)).round().astype(int)
-        self.pictures.append([as_jpeg(clip[i]) for i in chosen])
+        return [as_jpeg(clip[i]) for i in chosen]
 
     def release(self) -> None:
         """Gives the room of the file back."""
@@ -92,10 +95,9 @@ class Jobs:
     def begin(self, key: str, name: str, size: int) -> None:
         """A video that will arrive in pieces. One that cannot be taken gets a sentence at once."""
         job = self._listed(Job(key, name, "uploading"))
-        open_ones = sum(other.upload is not None for other in list(self.all.values()))
         try:
-            if open_ones >= MOST_WAITING:
-                raise VideoError("too many videos are waiting already; send it again later.")
+            if self._full():
+                raise VideoError(TOO_MANY)
             job.upload = Upload(size, self.limits)
         except VideoError as error:
             self._end(job, "failed", str(error))
@@ -113,6 +115,13 @@ class Jobs:
             self.changed()
             return None
 
+    def fail(self, key: str, sentence: str) -> None:
+        """Ends an upload with a sentence."""
+        job = self.all.get(key)
+        if job and job.state == "uploading":
+            self._end(job, "failed", sentence)
+            self.changed()
+
     def uploaded(self, key: str, choice: Choice, *, wants_preview: bool) -> None:
         """All pieces were sent: it waits for its answer now."""
         job = self.all.get(key)
@@ -129,7 +138,13 @@ class Jobs:
 
     def add(self, key: str, name: str, file: BinaryIO, choice: Choice) -> Job:
         """A file that is here already, and open; it is closed when it was answered."""
-        job = self._listed(Job(key, name, "waiting", file=file, choice=choice, wants_preview=True))
+        job = self._listed(Job(key, name, "waiting", choice=choice, wants_preview=True))
+        if self._full():
+            file.close()
+            self._end(job, "failed", TOO_MANY)
+            self.changed()
+            return job
+        job.file = file
         self._enqueue(job)
         return job
 
@@ -157,6 +172,9 @@ class Jobs:
             self.cancel(key)
             self.all.pop(key, None)
         self.changed()
+
+    def _full(self) -> bool:
+        return sum(bool(job.upload or job.file) for job in list(self.all.values())) >= MOST_WAITING
 
     def _listed(self, job: Job) -> Job:
         if job.key in self.all:
@@ -186,19 +204,26 @@ class Jobs:
                     return
                 job = self.waiting.popleft()
                 job.state = "loading"
-            self.changed()
+            self._tell(self.changed)
             self._answer(job)
-            self.changed()
+            self._tell(self.changed)
+
+    def _tell(self, what: Callable[..., None], *about: Any) -> None:
+        """Tells the page from the thread, which must not end when that fails."""
+        try:
+            what(*about)
+        except Exception:
+            get_logger().exception("The page could not be told.")
 
     def _answer(self, job: Job) -> None:
         try:
             predictor = job.choice.load()
             job.state = "predicting"
-            self.changed()
+            self._tell(self.changed)
             self._predict(job, predictor)
             if job.wants_preview:
                 job.state = "done"  # the answer does not wait for it
-                self.changed()
+                self._tell(self.changed)
                 job.preview = preview(job.file, self.limits)
             self._end(job, "done", job.sentence)
         except Cancelled:
@@ -206,7 +231,7 @@ class Jobs:
         except VarecError as error:
             self._end(job, "failed", str(error))
         except Exception:  # whatever it is, the page lives on and the next video gets its answer
-            log.exception("A prediction failed.")
+            get_logger().exception("A prediction failed.")  # in a kernel: the server's log, never the page
             self._end(job, "failed", FAILED_INSIDE)
 
     def _predict(self, job: Job, predictor: Predictor) -> None:
@@ -223,18 +248,21 @@ class Jobs:
                 along.add(frame if spec.short_side else _cropped(frame, predictor))
                 if time.perf_counter() - told > 0.25:
                     told = time.perf_counter()
-                    self.progress(job, min(count / max(expected, 1), 1.0))
+                    if expected:
+                        self._tell(self.progress, job, min(count / expected, 1.0))
             top, segments = along.finish()
-        job.seconds = time.perf_counter() - start
-        job.sure_above = predictor.about.metrics.get("sure_above")
+        job.seconds, job.pictures = time.perf_counter() - start, along.shown
+        sure_above = predictor.about.metrics.get("sure_above")
+        job.sure_above = sure_above if isinstance(sure_above, int | float) else None
         job.sentence = f"Only its first {segments[-1].end_s:.0f} seconds were looked at." if video.cut else ""
         job.prediction = Prediction(Path(job.name), top, segments)
 
     def _end(self, job: Job, state: str, sentence: str = "") -> None:
+        """The page gets a sentence without the folders of this computer."""
         job.release()
         if state != "done":
             job.prediction, job.pictures = None, []
-        job.state, job.sentence = state, sentence
+        job.state, job.sentence = state, PATH.sub(r"\1", sentence)
         job.ended.set()
 
 

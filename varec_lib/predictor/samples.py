@@ -22,6 +22,13 @@ class Sample:
     path: Path
     picture: bytes
 
+    def open(self) -> BinaryIO:
+        """Its file, open. Raises `VideoError` where it is gone."""
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise VideoError("this sample is not there any more.") from error
+
 
 def as_jpeg(frame: torch.Tensor) -> bytes:
     """A small JPEG of a frame, uint8 RGB `(C, H, W)`."""

@@ -1,19 +1,25 @@
 """A video that arrives in pieces, into a file without a name: it vanishes with the process, however that ends."""
 
 import tempfile
+from contextlib import suppress
 
 from varec_lib.errors import VideoError
 from varec_lib.predictor.sandbox import Limits, check_size
+
+NO_ROOM = "there is no room for it here. Try a smaller video."
 
 
 class Upload:
     """One file on its way here. `size` is what was announced; no more than that, and than the limits, is taken."""
 
     def __init__(self, size: int, limits: Limits) -> None:
-        """Raises `VideoError` where the announced size is none that is taken."""
+        """Raises `VideoError` where the announced size is none that is taken, or nothing can be kept here."""
         check_size(size, limits)
         self.size, self.received = size, 0
-        self.file = tempfile.TemporaryFile()
+        try:
+            self.file = tempfile.TemporaryFile()
+        except OSError as error:
+            raise VideoError(NO_ROOM) from error
 
     def add(self, offset: int, data: bytes | memoryview) -> int:
         """The next piece; returns how many bytes are here now. Raises `VideoError` for a wrong piece."""
@@ -22,7 +28,7 @@ class Upload:
         try:
             self.file.write(data)
         except OSError as error:
-            raise VideoError("there is no room for it here. Try a smaller video.") from error
+            raise VideoError(NO_ROOM) from error
         self.received += len(data)
         return self.received
 
@@ -33,8 +39,9 @@ class Upload:
         try:
             self.file.flush()
         except OSError as error:
-            raise VideoError("there is no room for it here. Try a smaller video.") from error
+            raise VideoError(NO_ROOM) from error
 
     def close(self) -> None:
         """Gives its room back."""
-        self.file.close()
+        with suppress(OSError):  # what does not fit any more
+            self.file.close()

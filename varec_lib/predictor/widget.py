@@ -4,26 +4,27 @@ The page (widget.js) shows rows and asks for details; this side takes pieces of 
 Rows travel as a trait, so that a page that is opened again finds them; everything else in messages.
 """
 
-import logging
 import re
 import sys
+import threading
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anywidget
 import traitlets
+from traitlets.log import get_logger
 
-from varec_lib.errors import VarecError, VideoError
+from varec_lib.errors import ConfigError, VarecError, VideoError
 from varec_lib.predictor.choices import chosen, model_choices
-from varec_lib.predictor.jobs import Job, Jobs
+from varec_lib.predictor.jobs import ENDED, Job, Jobs
 from varec_lib.predictor.predict import Prediction, as_table
 from varec_lib.predictor.samples import open_on_server, sample_clips
 from varec_lib.predictor.sandbox import Limits
 
 HERE = Path(__file__).parent
 SCRIPTS = ("dropzone.js", "camera.js", "results.js", "widget.js")  # joined: a widget has one script
-log = logging.getLogger(__name__)
 
 
 class VideoPredictor(anywidget.AnyWidget):
@@ -59,6 +60,7 @@ class VideoPredictor(anywidget.AnyWidget):
         self._samples = sample_clips(samples_dir) if samples_dir else []
         self._choices = model_choices(self._experiments)
         self._numbers = count(1)
+        self._showing = threading.RLock()
         self._jobs = Jobs(limits, self._show, self._progress)
         super().__init__(
             models=self._offered(),
@@ -95,7 +97,8 @@ class VideoPredictor(anywidget.AnyWidget):
         return [{"name": choice.name, "label": choice.label} for choice in self._choices]
 
     def _show(self) -> None:
-        self.rows = [_without_paths(job.row()) for job in list(self._jobs.all.values())]
+        with self._showing:  # else what another thread saw before could be shown after
+            self.rows = [job.row() for job in list(self._jobs.all.values())]
 
     def _progress(self, job: Job, share: float) -> None:
         self.send({"about": "progress", "key": job.key, "share": share})
@@ -109,8 +112,10 @@ class VideoPredictor(anywidget.AnyWidget):
         }  # fmt: skip
         try:
             what[content["do"]](content, buffers)
-        except (VarecError, KeyError, TypeError, ValueError, IndexError):
-            log.debug("A message of the page made no sense.", exc_info=True)
+        except (VarecError, KeyError, TypeError, ValueError, IndexError, OverflowError):
+            get_logger().debug("A message of the page made no sense.", exc_info=True)
+        except Exception:  # of which Jupyter would show a traceback on the page
+            get_logger().exception("A message of the page could not be answered.")
 
     def _begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self._jobs.begin(str(content["key"])[:64], _shown_name(content["name"]), int(content["size"]))
@@ -121,23 +126,30 @@ class VideoPredictor(anywidget.AnyWidget):
             self.send({"about": "received", "key": content["key"], "bytes": here})
 
     def _uploaded(self, content: dict[str, Any], _: list[memoryview]) -> None:
-        choice = chosen(self._choices, self.model)
-        self._jobs.uploaded(content["key"], choice, wants_preview=bool(content["preview"]))
+        wants_preview = bool(content["preview"])
+        try:
+            self._jobs.uploaded(content["key"], chosen(self._choices, self.model), wants_preview=wants_preview)
+        except ConfigError as error:
+            self._jobs.fail(content["key"], str(error))
 
     def _cancel(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self._jobs.cancel(content["key"])
 
     def _sample(self, content: dict[str, Any], _: list[memoryview]) -> None:
         sample = self._samples[int(content["number"])]
-        self._jobs.add(self._key(), sample.label, sample.path.open("rb"), chosen(self._choices, self.model))
+        self._add(sample.label, sample.open)
 
     def _path(self, content: dict[str, Any], _: list[memoryview]) -> None:
         name = str(content["path"])
+        self._add(_shown_name(name), lambda: open_on_server(self._server_files, name))
+
+    def _add(self, name: str, opened: Callable[[], BinaryIO]) -> None:
+        """A video that is on the server already."""
         try:
-            file = open_on_server(self._server_files, name)
-            self._jobs.add(self._key(), _shown_name(name), file, chosen(self._choices, self.model))
-        except VideoError as error:
-            self._jobs.refuse(self._key(), _shown_name(name), str(error))
+            choice = chosen(self._choices, self.model)
+            self._jobs.add(self._key(), name, opened(), choice)
+        except VarecError as error:
+            self._jobs.refuse(self._key(), name, str(error))
 
     def _details(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """What the page shows of an answer beside its row."""
@@ -150,7 +162,7 @@ class VideoPredictor(anywidget.AnyWidget):
     def _pictures(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """The frames of a window that the model saw; none where they are not kept any more."""
         job, number = self._jobs.all[content["key"]], int(content["segment"])
-        found = job.pictures[number] if number < len(job.pictures) else []
+        found = job.pictures[number] if 0 <= number < len(job.pictures) else []
         self.send({"about": "pictures", "key": job.key, "segment": number}, buffers=found)
 
     def _preview(self, content: dict[str, Any], _: list[memoryview]) -> None:
@@ -166,7 +178,7 @@ class VideoPredictor(anywidget.AnyWidget):
 
     def _table(self, *_: Any) -> None:
         """The results as CSV."""
-        jobs = [job for job in list(self._jobs.all.values()) if job.ended.is_set()]
+        jobs = [job for job in list(self._jobs.all.values()) if job.state in ENDED]
         found = [job.prediction or Prediction(Path(job.name), [], error=job.sentence or "cancelled") for job in jobs]
         if found:
             table = as_table(found).assign(
@@ -189,8 +201,3 @@ def _shown_name(name: Any) -> str:
 def _as_cell(text: str) -> str:
     """Text that a spreadsheet shows instead of computing it."""
     return f"'{text}" if text[:1] in "=+-@" else text
-
-
-def _without_paths(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose sentence names files without the folders they are in."""
-    return row | {"sentence": re.sub(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^\s/:]+/)*([^\s/:]+)", r"\1", row["sentence"])}
