@@ -23,6 +23,7 @@ from varec_lib.models.weights import weights_for
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would ours
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
 BITS = 8
+DEFAULT_DURATION, VOID = b"\x23\xe3\x83\x84", b"\xec\x86\x00\x00"  # the first 4 of 8 bytes in a WebM
 
 
 def _drawn(number: int, size: tuple[int, int]) -> np.ndarray:
@@ -143,3 +144,27 @@ def ffmpeg() -> Callable[..., None]:
         subprocess.run([program, "-y", "-v", "error", *map(str, arguments)], check=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def record(tmp_path_factory, write_video, ffmpeg) -> Callable[..., Path]:
+    """`record(path, frames, size=(64, 64), fps=30)`: a WebM like those of a browser's MediaRecorder.
+
+    Its frames show their numbers and come at uneven times; its header tells neither duration nor rate, for which FFmpeg
+    then takes the 1000 a second of its clock.
+    """
+
+    def write(path: Path, frames: int, size: tuple[int, int] = (64, 64), fps: float = 30) -> Path:
+        even = tmp_path_factory.mktemp("record") / "even.mkv"
+        write_video(even, [number % 256 for number in range(frames)], size, fps)
+        times = f"settb=1/1000,setpts=PTS+floor(random(0)*{700 / fps}),format=yuv420p"
+        ffmpeg(
+            "-i", even, "-vf", times, "-enc_time_base", "1:1000", "-fps_mode", "passthrough", "-c:v", "libvpx",
+            "-deadline", "realtime", "-cpu-used", "8", "-b:v", "2M", "-f", "webm", "-live", "1", path,
+        )  # fmt: skip
+        data = path.read_bytes()
+        assert data.count(DEFAULT_DURATION) == 1
+        path.write_bytes(data.replace(DEFAULT_DURATION, VOID))
+        return path
+
+    return write

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from varec_lib.data import decode
 from varec_lib.data.decode import cv2, decode_video, probe, read_frames, read_header, shrunk_size
 from varec_lib.data.thinning import kept_frames
 from varec_lib.errors import DataError, VideoError
@@ -161,6 +162,57 @@ def test_read_header_gives_the_header_and_the_first_frame(video, short_side):
     info, first = read_header(video, short_side=short_side)
     assert info == probe(video)
     assert np.array_equal(first, read_frames(video, [0], short_side=short_side)[0].permute(1, 2, 0))
+
+
+def header_rate(path) -> float:
+    return cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS)
+
+
+def test_the_rate_of_a_recording_without_one_is_that_of_its_frames(tmp_path, record, frame_numbers):
+    """A browser's: its header has the clock's rate, with which thinning would leave one frame of 66."""
+    path = record(tmp_path / "camera.webm", 90)
+    assert header_rate(path) == 1000 and header_count(path) < 0
+    info = probe(path)
+    assert info.frames == 90 and info.fps == pytest.approx(30, rel=0.01)
+    assert read_header(path, short_side=0)[0].fps == info.fps
+    saved = decoded(path, fps=15)
+    assert 44 <= len(saved) <= 46
+    assert frame_numbers(saved) == kept_frames(90, info.fps, 15).tolist()
+
+
+@pytest.mark.parametrize("codec", ["wmv2", "msmpeg4"])
+def test_the_rate_of_a_windows_media_file_with_uneven_times(tmp_path, write_video, ffmpeg, codec):
+    source, path = write_video(tmp_path / "even.mkv", 60, fps=30), tmp_path / "uneven.wmv"
+    times = "settb=1/1000,setpts=PTS+floor(random(0)*25)"
+    clock = ["-enc_time_base", "1:1000", "-fps_mode", "passthrough"]
+    ffmpeg("-i", source, "-vf", times, *clock, "-c:v", codec, "-b:v", "2M", path)
+    assert header_rate(path) == 1000
+    info = probe(path)
+    assert info.frames == 60 and info.fps == pytest.approx(30, rel=0.02)
+    assert 29 <= len(decoded(path, fps=15)) <= 31
+
+
+def test_the_rate_of_a_long_recording_takes_no_longer_to_find(tmp_path, record, monkeypatch):
+    path = record(tmp_path / "camera.webm", 90)
+    monkeypatch.setattr(decode, "RATE_FRAMES", 40)
+    grabs = 0
+
+    class Counted:
+        def __init__(self, *arguments: object) -> None:
+            self.capture = original(*arguments)
+
+        def grab(self) -> bool:
+            nonlocal grabs
+            grabs += 1
+            return self.capture.grab()
+
+        def __getattr__(self, name: str):
+            return getattr(self.capture, name)
+
+    original = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Counted)
+    assert read_header(path, short_side=0)[0].fps == pytest.approx(30, rel=0.03)
+    assert grabs == 40
 
 
 @pytest.mark.parametrize(
