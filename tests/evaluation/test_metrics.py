@@ -1,11 +1,12 @@
 """The numbers of an evaluation against numbers made by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from varec_lib.evaluation.metrics import per_class, report, top1_interval
+from varec_lib.evaluation.metrics import NEVER_SURE, per_class, report, selective, sure_above, top1_interval
 
 #            a    b    c    true
 FIVE = [
@@ -133,3 +134,88 @@ def test_report_is_complete_plain_json(five):
 def test_top_5_of_eight_classes_counts_five(predictions):
     results = report(predictions([[0.3, 0.2, 0.1, 0.09, 0.08, 0.07, 0.06, 0.05]] * 2, ["e", "f"]))
     assert (results["top1"], results["top5"], results["top5_counts_classes"]) == (0, 0.5, 5)
+
+
+def with_top(predictions, videos: list[tuple[float, bool]]):
+    """Videos of class a: the top probability of each, and whether it is that of a."""
+    return predictions([[top, 1 - top] if right else [1 - top, top] for top, right in videos], ["a"] * len(videos))
+
+
+LADDER = [  # top probability, right; share that is right from here up
+    (0.95, True),  # 1/1
+    (0.90, True),  # 2/2
+    (0.80, False),  # 2/3
+    (0.75, True),  # 3/4
+    (0.70, True),  # 4/5
+    (0.60, False),  # 4/6
+]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "threshold"), [(1.0, 0.9), (0.9, 0.9), (0.81, 0.9), (0.8, 0.7), (0.75, 0.7), (0.66, 0.6), (0.0, 0.6)]
+)
+def test_sure_above_is_the_smallest_top_probability_from_which_enough_are_right(predictions, accuracy, threshold):
+    """Where the share falls below what is asked and rises again, as 4/5 does after 2/3, the lower one counts."""
+    shuffled = [LADDER[row] for row in (3, 0, 5, 2, 4, 1)]
+    assert sure_above(with_top(predictions, shuffled), accuracy) == threshold
+
+
+def test_nine_of_ten_are_enough_by_default(predictions):
+    for right, total in ((9, 10), (27, 30), (63, 70), (81, 90)):  # shares that could be a hair below 0.9
+        videos = [(0.6 + number / 1000, number >= total - right) for number in range(total)]
+        assert sure_above(with_top(predictions, videos)) == pytest.approx(0.6)
+    assert sure_above(with_top(predictions, [(0.9, True)] * 8 + [(0.8, False)])) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("tied", "threshold"),
+    [
+        ([True, True, False], 0.9),  # 4 of 5 down to 0.7: none of the three, though two of them alone would do
+        ([False, True, True], 0.9),
+        ([True, True, True], 0.7),
+    ],
+)
+def test_equal_top_probabilities_are_taken_together(predictions, tied, threshold):
+    videos = [(0.9, True), (0.9, True), *((0.7, right) for right in tied)]
+    assert sure_above(with_top(predictions, videos)) == threshold
+    assert sure_above(with_top(predictions, [(0.8, True), (0.8, False)])) == NEVER_SURE
+
+
+def test_right_on_everything_is_sure_from_the_least_that_was_seen(predictions):
+    assert sure_above(with_top(predictions, [(0.9, True), (0.55, True), (0.7, True)])) == 0.55
+    assert sure_above(with_top(predictions, [(0.7, True)])) == 0.7  # a single video is taken at its word
+
+
+@pytest.mark.parametrize(
+    "videos", [[(0.9, False)], [(0.9, False), (0.8, False), (0.7, False)], [(0.9, False), (0.8, True)], []]
+)
+def test_nothing_right_enough_is_never_sure(predictions, videos):
+    made = with_top(predictions, [*videos, (0.6, False)]) if videos else with_top(predictions, [(0.6, True)]).only([])
+    assert sure_above(made) == NEVER_SURE == 1.0
+
+
+def test_threshold_of_single_precision_is_reached_by_the_video_that_set_it_also_after_json(predictions):
+    made = with_top(predictions, [(0.9, True), (0.7, True)])
+    single = replace(made, probabilities=made.probabilities.astype(np.float32))
+    threshold = json.loads(json.dumps(sure_above(single)))
+    assert isinstance(threshold, float)
+    assert threshold == float(np.float32(0.7)) != 0.7
+    assert selective(single, threshold)["coverage"] == 1.0
+    assert float(single.probabilities.max(axis=1).min()) >= threshold
+
+
+@pytest.mark.parametrize(
+    ("threshold", "coverage", "accuracy"),
+    [(0.9, 2 / 6, 1.0), (0.7, 5 / 6, 4 / 5), (0.71, 4 / 6, 3 / 4), (0.0, 1.0, 4 / 6), (NEVER_SURE, 0.0, None)],
+)
+def test_selective_counts_the_videos_from_the_threshold_up(predictions, threshold, coverage, accuracy):
+    found = selective(with_top(predictions, LADDER), threshold)
+    accuracy = accuracy if accuracy is None else pytest.approx(accuracy)
+    assert found == {"sure_above": threshold, "coverage": pytest.approx(coverage), "accuracy": accuracy}
+
+
+@pytest.mark.parametrize("threshold", [0.65, NEVER_SURE])
+def test_report_with_a_threshold_adds_what_it_does(five, threshold):
+    results = json.loads(json.dumps(report(five, threshold), allow_nan=False))
+    assert results.pop("selective") == selective(five, threshold)
+    assert results == report(five)

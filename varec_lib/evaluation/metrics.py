@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+NEVER_SURE = 1.0  # the threshold of a model to be trusted with nothing: only a probability rounded to 1 reaches it
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -85,9 +87,36 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(names, columns, strict=True)), index=predictions.classes)
 
 
-def report(predictions: Predictions) -> dict[str, Any]:
-    """The `test` part of `results.json`."""
+def sure_above(predictions: Predictions, accuracy: float = 0.9) -> float:
+    """The top probability from which on an answer may count as sure, fitted on validation videos (notebook 06).
+
+    It is the smallest top probability t seen among the videos such that of all with t or more at least the share
+    `accuracy` is right; equal ones are taken together. A model that is right on everything still gets one: the least
+    that it showed. It is `NEVER_SURE` where no t is good enough, or there are no videos. Softmax response after Geifman
+    and El-Yaniv, Selective Classification for Deep Neural Networks (2017, arXiv 1705.08500), but without the bound on
+    the true risk that they add: of few videos the threshold is a rough estimate (it may rest on a single one), it is
+    chosen for looking good on just these, and it promises nothing for videos of another kind. It holds for the number
+    of views of `predictions`; averages over more clips have other probabilities.
+    """
+    confidence, right = predictions.probabilities.max(axis=1), predictions.predicted == predictions.targets
+    levels, place = np.unique(confidence, return_inverse=True)  # ascending
+    videos, correct = np.bincount(place)[::-1].cumsum(), np.bincount(place, weights=right)[::-1].cumsum()
+    enough = levels[(correct / videos >= accuracy)[::-1]]  # of the videos at each level and above
+    return float(enough[0]) if len(enough) else NEVER_SURE
+
+
+def selective(predictions: Predictions, threshold: float) -> dict[str, float | None]:
+    """The share of videos whose top probability reaches `threshold`, and the accuracy among them (None without any)."""
+    sure = predictions.probabilities.max(axis=1) >= threshold
+    right = (predictions.predicted == predictions.targets)[sure]
+    accuracy = float(right.mean()) if sure.any() else None
+    return {"sure_above": threshold, "coverage": float(sure.mean()), "accuracy": accuracy}
+
+
+def report(predictions: Predictions, threshold: float | None = None) -> dict[str, Any]:
+    """The `test` part of `results.json`; with a threshold from `sure_above`, also what it does to these videos."""
     k = min(5, len(predictions.classes))
+    answered = {} if threshold is None else {"selective": selective(predictions, threshold)}
     return {
         "num_videos": len(predictions.table),
         "views": predictions.views,
@@ -98,4 +127,4 @@ def report(predictions: Predictions) -> dict[str, Any]:
         "per_class": per_class(predictions).to_dict(orient="index"),
         "confusion": predictions.confusion().tolist(),
         "classes": predictions.classes,
-    }
+    } | answered
