@@ -19,9 +19,11 @@ from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import StoredFrames
 from varec_lib.errors import ConfigError, DataError, TrainingError, WeightsError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.metrics import selective, sure_above
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.precision import default_device
 from varec_lib.models.registry import build_model, register_model
+from varec_lib.training import loop as loop_module
 from varec_lib.training import state as state_module
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
@@ -86,7 +88,7 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
     assert history["epoch"].tolist() == [1, 2]
     assert list(history.columns) == [
         "epoch", "lr", "train_loss", "train_top1", "seconds", "clips_per_second", "data_wait", "val_loss",
-        "val_top1",
+        "val_top1", "sure_above",
     ]  # fmt: skip
     assert history["data_wait"].between(0, 1).all()
     assert (history["seconds"] > 0).all()
@@ -99,7 +101,44 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
         "epoch": best["epoch"],
         "val_top1": pytest.approx(best["val_top1"]),
         "val_loss": pytest.approx(best["val_loss"]),
+        "sure_above": pytest.approx(best["sure_above"]),
     }
+
+
+@pytest.mark.parametrize("others", [{}, {"ema": 0.8}, {"freeze_backbone": True}], ids=["plain", "ema", "frozen"])
+def test_what_counts_as_sure_is_fitted_on_the_validation_videos_of_the_saved_weights(
+    tiny_config, numbered_dataset, others
+):
+    experiment = train(tiny_config(epochs=3, views=2, **others), progress=False)
+    threshold = load_checkpoint(experiment.folder)[1].metrics["sure_above"]
+    options = {"batch_size": 4, "precision": "fp32", "progress": False}
+    val = evaluate_checkpoint(experiment.folder, numbered_dataset, split="val", **options)
+    assert threshold == pytest.approx(sure_above(val), rel=1e-5)
+    results = experiment.results
+    test = evaluate_checkpoint(experiment.folder, numbered_dataset, views=2, **options)
+    assert results["sure_above"] == threshold
+    assert results["test"]["selective"] == selective(test, threshold)
+
+
+def test_every_epoch_has_a_threshold_and_that_of_the_best_is_the_result(experiment, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loop_module, "sure_above", lambda val: asked.append(val) or 0.25 + len(asked) / 4)
+    again = train(experiment.config.replaced(experiment_name="asked"), progress=False)
+    assert [val.table["label"].tolist() for val in asked] == [["alpha", "alpha", "beta", "beta", "gamma", "gamma"]] * 2
+    assert again.history["sure_above"].tolist() == [0.5, 0.75]
+    assert again.results["sure_above"] == again.history["sure_above"][again.results["best_epoch"] - 1]
+
+
+def test_a_run_begun_before_there_were_thresholds_goes_on_without(tiny_config):
+    experiment = train(tiny_config(model="constant", epochs=1), progress=False)
+    saved = torch.load(experiment.folder / LAST, weights_only=True)
+    for row in (*saved["history"], saved["best"]):
+        row.pop("sure_above", None)
+    torch.save(saved, experiment.folder / LAST)
+    again = train(tiny_config(model="constant", epochs=2, resume=experiment.folder), progress=False)
+    assert again.results["best_epoch"] == 1
+    assert again.results["sure_above"] is None and "selective" not in again.results["test"]
+    assert again.history["sure_above"].isna().tolist() == [True, False]
 
 
 def test_config_is_kept_as_it_was(experiment):

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ResumeError
-from varec_lib.evaluation.metrics import Predictions
+from varec_lib.evaluation.metrics import Predictions, sure_above
 from varec_lib.models.backbone import train_mode
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.training import state
@@ -103,7 +103,7 @@ class Trainer:
                     self._share_statistics()
                     self._check_weights()
                     val = self.feed.validate(self.tested_model)
-                    row |= {"val_loss": val.loss(), "val_top1": val.top_k(1)}
+                    row |= {"val_loss": val.loss(), "val_top1": val.top_k(1), "sure_above": sure_above(val)}
                     self.learning_rate.epoch_end(row["val_loss"])
                     self.record(row, board)
                     self.epoch, self.feed.batches.start = self.epoch + 1, 0
@@ -220,7 +220,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.experiment.write_history(self.history)
             if better:
-                metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss")}
+                metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss", "sure_above")}
                 about = Checkpoint(**{**vars(self.feed.about), "metrics": metrics})
                 save_checkpoint(self.experiment.best_checkpoint, self.tested_model, about)
 

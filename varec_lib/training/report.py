@@ -17,6 +17,7 @@ def write_report(trainer: "Trainer") -> None:
     """Tests the best checkpoint, writes `results.json` and the pictures. After Ctrl-C the test is left out."""
     config, experiment, history, best = trainer.config, trainer.experiment, trainer.history, trainer.best
     has_test = (trainer.feed.table["split"] == "test").any()
+    threshold = best.get("sure_above") if best else None  # absent in the state of a run that an older version began
     test = trainer.test() if best and has_test and trainer.stopped != "interrupted" else None
     if not trainer.accelerator.is_main_process:
         return
@@ -26,6 +27,7 @@ def write_report(trainer: "Trainer") -> None:
         "epochs_run": len(history),
         "best_epoch": best["epoch"] if best else None,
         "best_val_top1": best["val_top1"] if best else None,
+        "sure_above": threshold,
         "stopped": trainer.stopped,
         "train_seconds": sum(row["seconds"] for row in history),
         "clips_per_second": pd.DataFrame(history)["clips_per_second"].mean() if history else None,
@@ -34,7 +36,7 @@ def write_report(trainer: "Trainer") -> None:
         "precision": trainer.feed.precision,
         "seed": config.seed,
         "versions": versions(),
-        "test": report(test) if test else None,
+        "test": report(test, threshold) if test else None,
     }
     plot_folder = experiment.folder / "plots"
     if history:
