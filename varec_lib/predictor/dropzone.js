@@ -101,10 +101,7 @@ class Uploads extends EventTarget {
 
   cancel(key) {
     const entry = this.files.get(key);
-    if (entry && ["queued", "sending"].includes(entry.state)) {
-      if (entry.state === "queued") this.forget(key);
-      entry.state = "cancelled";
-    }
+    if (entry && ["queued", "sending"].includes(entry.state)) entry.state = "cancelled";
     this.model.send({ do: "cancel", key });
     this.changed();
   }

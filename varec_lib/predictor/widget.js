@@ -40,6 +40,8 @@ function predictor() {
   };
 }
 
+const LOST = { state: "failed", sentence: "this browser could not read it, or lost the connection." };
+
 class View {
   constructor(model, uploads, signal) {
     Object.assign(this, { model, uploads, selected: null, follow: true, urls: [], details: null, shares: new Map() });
@@ -145,11 +147,13 @@ class View {
       const file = files.get(row.key);
       const sent = file ? file.here / Math.max(file.file.size, 1) : 0;
       const share = { uploading: sent, predicting: this.shares.get(row.key) ?? 0 }[row.state] ?? row.share;
-      return { ...row, share, silent: file?.silent ?? false };
+      return { ...row, share, silent: file?.silent ?? false, ...(file?.state === "lost" ? LOST : {}) };
     });
     const known = new Set(rows.map((row) => row.key));
-    const pending = [...files.values()].filter((file) => !known.has(file.key) && ["queued", "sending"].includes(file.state));
-    return rows.concat(pending.map(({ key, name, silent }) => ({ key, name, state: "queued", share: 0, sentence: "", silent })));
+    const others = [...files.values()].filter((file) => !known.has(file.key) && file.state !== "sent");
+    const own = { cancelled: { state: "cancelled" }, lost: LOST };
+    const unheard = others.map(({ key, name, silent, state }) => ({ key, name, silent, state: "queued", share: 0, sentence: "", ...own[state] }));
+    return rows.concat(unheard);
   }
 
   update() {
@@ -196,7 +200,7 @@ class View {
       parts.push(h("p", { class: "vp-problem" }, `${video.name}: ${video.sentence}`));
       this.say(`${video.name}: ${video.sentence}`);
     } else if (video.state === "cancelled") {
-      parts.push(h("p", { class: "vp-soft" }, "Cancelled."));
+      parts.push(h("p", { class: "vp-soft vp-cancelled" }, "Cancelled."));
       this.say(`${video.name}: cancelled.`);
     } else {
       this.model.send({ do: "details", key: video.key });

@@ -1,0 +1,355 @@
+"""The predictor in a real browser, in JupyterLab and as the web page: the same tests for both."""
+
+import csv
+import io
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from varec_lib.data.decode import cv2
+
+pytestmark = pytest.mark.slow
+WAIT_MS = 60_000
+PATHS = re.compile(r"(?<![\w.:/])/(home|root|tmp|usr|work|var)/")
+
+
+class Desk:
+    """A page with the predictor on it, and what a visitor does there."""
+
+    def __init__(self, page, host: str) -> None:
+        self.page, self.host = page, host
+
+    def choose(self, *files: Path) -> None:
+        """By a click on the zone and the browser's dialog."""
+        with self.page.expect_file_chooser() as dialog:
+            self.page.locator(".vp-zone").click()
+        dialog.value.set_files([str(file) for file in files])
+
+    def drop(self, *files: Path) -> None:
+        """Real files, as events of a mouse that drops them."""
+        self.page.evaluate(
+            "() => document.body.append(Object.assign(document.createElement('input'),"
+            " {type: 'file', multiple: true, id: 'dropped'}))"
+        )
+        self.page.set_input_files("#dropped", [str(file) for file in files])
+        self.page.evaluate(
+            """() => {
+              const input = document.getElementById("dropped"), dataTransfer = new DataTransfer();
+              for (const file of input.files) dataTransfer.items.add(file);
+              input.remove();
+              const options = { bubbles: true, cancelable: true, dataTransfer };
+              for (const type of ["dragenter", "dragover", "drop"])
+                document.querySelector(".vp-zone").dispatchEvent(new DragEvent(type, options));
+            }"""
+        )
+
+    def answer(self, name: str) -> str:
+        """The text of the answer's side, once the video of that name has one."""
+        ended = ".vp-verdict, .vp-problem, .vp-cancelled"
+        self.page.locator(".vp-result").filter(has=self.page.locator(f'.vp-name:text-is("{name}")')).locator(
+            ended
+        ).first.wait_for(timeout=WAIT_MS)
+        return self.page.locator(".vp-result").inner_text()
+
+    def plays(self) -> dict:
+        """The preview, once it shows something and time passes in it."""
+        video = self.page.locator(".vp-slot-video video")
+        video.wait_for(timeout=WAIT_MS)
+        video.evaluate("video => video.play()")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            state = video.evaluate("video => ({width: video.videoWidth, time: video.currentTime, src: video.src})")
+            if state["width"] > 0 and state["time"] > 0:
+                return state
+            time.sleep(0.1)
+        pytest.fail(f"the preview does not play: {state}")
+
+
+def opened(browser, host: str, url: str, **options) -> Desk:
+    """A new page with the predictor ready for use."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+    page = context.new_page()
+    page.goto(url)
+    if host == "lab":
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT_MS)
+        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)
+        page.evaluate(
+            """async () => {
+              const book = window.jupyterapp.shell.currentWidget.content;
+              const number = book.widgets.findIndex((cell) => cell.model.sharedModel.source.includes("VideoPredictor("));
+              await book.scrollToItem(number, "start");
+            }"""
+        )
+    page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
+    return Desk(page, host)
+
+
+@pytest.fixture(scope="module", params=["app", "lab"])
+def desk(request, browser) -> Iterator[Desk]:
+    """The page in both places, one for all tests: it has to live on after each."""
+    desk = opened(browser, request.param, request.getfixturevalue(f"{request.param}_url"))
+    problems = []
+    desk.page.on("pageerror", lambda error: problems.append(str(error)))
+    yield desk
+    desk.page.context.close()
+    assert not problems
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory, write_video, ffmpeg) -> dict[str, Path]:
+    """Videos to drop: one of 30 MB, XviD, 0.2 seconds, twelve seconds; and files that are none."""
+    folder = tmp_path_factory.mktemp("films")
+    noise = np.random.default_rng(0)
+    large = folder / "large.avi"
+    writer = cv2.VideoWriter(str(large), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 25, (640, 480))
+    while not large.exists() or large.stat().st_size < 30e6:
+        writer.write(noise.integers(0, 256, (480, 640, 3), dtype=np.uint8))
+    writer.release()
+    found = {"large": large}
+    source = write_video(folder / "source.mkv", 100, size=(96, 128), fps=25)
+    ffmpeg("-i", source, "-c:v", "mpeg4", "-vtag", "XVID", folder / "xvid.avi")
+    found["xvid"] = folder / "xvid.avi"
+    found["short"] = write_video(folder / "short.mp4", 5, fps=25)
+    found["long"] = write_video(folder / "long.mp4", 180, fps=15)
+    for name in ("first.mp4", "second.mp4", "keyboard.mp4", "phone.mp4", "again.mp4", "dark.mp4"):
+        found[name.removesuffix(".mp4")] = write_video(folder / name, 30)
+    found["text"] = folder / "text.mp4"
+    found["text"].write_text("This is no video.\n" * 100)
+    found["empty"] = folder / "empty.mp4"
+    found["empty"].touch()
+    return found
+
+
+def test_a_dropped_video_of_30_mb_arrives_whole(desk, films):
+    assert films["large"].stat().st_size >= 30e6
+    shares = []
+    desk.page.expose_function(f"noted_{desk.host}", lambda text: shares.append(text))
+    desk.page.evaluate(
+        """(name) => {
+          const look = () => {
+            const text = document.querySelector(".vp-result .vp-progress .vp-soft")?.textContent ?? "";
+            if (text.startsWith("Sending ")) window[name](text);
+          };
+          new MutationObserver(look).observe(document.querySelector(".vp-result"), { childList: true, subtree: true });
+        }""",
+        f"noted_{desk.host}",
+    )
+    desk.drop(films["large"])
+    assert "%" in desk.answer("large.avi")
+    numbers = [int(re.search(r"\d+", text)[0]) for text in shares]
+    assert numbers == sorted(numbers) and len(set(numbers)) > 3  # a bar that moves, and never back
+
+
+def test_a_video_that_browsers_cannot_play_gets_a_preview_that_they_can(desk, films):
+    desk.choose(films["xvid"])
+    text = desk.answer("xvid.avi")
+    assert re.search(r"\d+ %", text) and "Answered in" in text
+    state = desk.plays()
+    assert state["src"].startswith("blob:") and state["width"] == 128
+    desk.page.locator(".vp-frames img").nth(3).wait_for()
+    assert desk.page.locator(".vp-frames img").count() == 4
+    assert desk.page.locator(".vp-bars li").count() == 5
+
+
+def test_sending_can_be_cancelled_midway(desk, films):
+    desk.drop(films["large"])
+    desk.page.get_by_role("button", name="Cancel large.avi").first.click()
+    assert "Cancelled." in desk.answer("large.avi")
+    desk.choose(films["short"])  # and the page lives on
+    assert "%" in desk.answer("short.mp4")
+
+
+@pytest.mark.parametrize(
+    ("film", "sentence"), [("text", "not a video that can be decoded"), ("empty", "the file is empty")]
+)
+def test_what_is_no_video_gets_a_sentence(desk, films, film, sentence):
+    desk.choose(films[film])
+    text = desk.answer(f"{film}.mp4")
+    assert sentence in text
+    assert "Traceback" not in text and not PATHS.search(text)
+
+
+def test_a_video_of_a_fifth_of_a_second(desk, films):
+    desk.choose(films["short"])
+    assert "%" in desk.answer("short.mp4")
+    assert desk.plays()["src"].startswith("blob:")
+
+
+def test_a_longer_video_has_a_timeline(desk, films):
+    desk.choose(films["long"])
+    assert "Along the video" in desk.answer("long.mp4") or desk.page.get_by_text("Along the video").wait_for() is None
+    windows = desk.page.locator(".vp-track button")
+    assert windows.count() == 5  # 12 seconds in windows of 4 that share half
+    assert windows.nth(1).get_attribute("aria-label").startswith("2.0 s to 6.0 s: ")
+    windows.nth(2).click()
+    assert windows.nth(2).get_attribute("aria-pressed") == "true"
+    desk.page.get_by_text("saw, 4.0 s to 8.0 s").wait_for()
+    desk.page.get_by_role("button", name="show the whole video").click()
+    desk.page.get_by_text("saw, 0.0 s to 4.0 s").wait_for()
+
+
+def test_two_files_at_once_make_a_table_to_download(desk, films):
+    desk.drop(films["first"], films["second"])
+    desk.answer("second.mp4")
+    rows = desk.page.locator("tbody tr")
+    assert [text for text in rows.locator("th").all_inner_texts() if text in ("first.mp4", "second.mp4")] == [
+        "first.mp4", "second.mp4",
+    ]  # fmt: skip
+    with desk.page.expect_download() as download:
+        desk.page.get_by_role("button", name="Download as CSV").click()
+    assert download.value.suggested_filename == "predictions.csv"
+    table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    mine = [row for row in table if row["video"] in ("first.mp4", "second.mp4")]
+    assert len(mine) == 2 and all(row["top1"] and 0 < float(row["p1"]) <= 1 for row in mine)
+    rows.filter(has_text="first.mp4").get_by_role("button").click()  # and each can be looked at again
+    desk.answer("first.mp4")
+
+
+def test_samples_and_files_on_the_server(desk, tiny_stick_actions):
+    desk.page.locator(".vp-samples button").first.click()
+    label = desk.page.locator(".vp-samples button").first.inner_text()
+    assert "%" in desk.answer(label.replace(" ", "_"))
+    desk.plays()
+    path = next(iter(sorted((tiny_stick_actions / "videos").rglob("*.webm")))).relative_to(tiny_stick_actions)
+    field = desk.page.get_by_label("Or a file on the server")
+    field.fill(str(path))
+    field.press("Enter")
+    assert "%" in desk.answer(path.name)
+    field.fill("../../etc/passwd")
+    field.press("Enter")
+    assert "there is no such video" in desk.answer("passwd")
+
+
+def test_three_seconds_from_the_camera(desk):
+    desk.page.get_by_role("button", name="Use the camera").click()
+    desk.page.get_by_role("button", name="Record 3 seconds").click(timeout=WAIT_MS)
+    assert "%" in desk.answer("camera.webm")
+    assert desk.plays()["width"] == 640
+    assert desk.page.locator(".vp-camera").is_hidden()
+
+
+def test_another_model_can_be_chosen(desk):
+    options = desk.page.get_by_label("Model", exact=True).locator("option").all_inner_texts()
+    assert options[0].startswith("cnnlstm · stick_actions · ")
+    assert [option.split(" · ")[0] for option in options[-2:]] == ["I3D", "R3D-18"]
+
+
+def test_by_keyboard_alone(desk, films):
+    page = desk.page
+    page.get_by_label("Model", exact=True).focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.className") == "vp-zone"
+    outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineWidth")
+    assert float(outline.removesuffix("px")) >= 2  # the focus can be seen
+    with page.expect_file_chooser() as dialog:
+        page.keyboard.press("Enter")
+    dialog.value.set_files(str(films["keyboard"]))
+    desk.answer("keyboard.mp4")
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("() => document.activeElement.textContent.trim() || document.activeElement.tagName")
+        )
+        if reached[-1] == "Download as CSV":
+            break
+    for wanted in ("Use the camera", "Look", "VIDEO", "keyboard.mp4", "Download as CSV"):
+        assert wanted in reached, reached
+    assert "keyboard.mp4: " in page.locator("[role=status].vp-live-region").inner_text()  # and heard
+
+
+def test_on_a_phone(desk, films):
+    page = desk.page
+    page.set_viewport_size({"width": 360, "height": 740})
+    try:
+        if desk.host == "app":
+            assert page.evaluate("() => document.documentElement.scrollWidth") == 360
+        page.locator(".vp-zone").scroll_into_view_if_needed()
+        desk.choose(films["phone"])
+        desk.answer("phone.mp4")
+        width = page.locator(".varec").evaluate("element => [element.scrollWidth, element.clientWidth]")
+        assert width[0] <= width[1]  # nothing sticks out
+        if desk.host == "app":
+            page.wait_for_function(
+                "() => document.querySelector('.vp-verdict').getBoundingClientRect().top < innerHeight"
+            )  # the answer is in view
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG defines it."""
+    channels = np.array([float(number) for number in re.findall(r"[\d.]+", colour)[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def turn_dark(desk: Desk, dark: bool) -> None:
+    """As the system's setting does for a page, and JupyterLab's theme for a notebook."""
+    if desk.host == "app":
+        desk.page.emulate_media(color_scheme="dark" if dark else "light")
+    else:
+        theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+        desk.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+        desk.page.wait_for_selector(f'body[data-jp-theme-light="{str(not dark).lower()}"]')
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_dark_and_light(desk, films, dark):
+    turn_dark(desk, dark)
+    try:
+        desk.choose(films["dark"])
+        desk.answer("dark.mp4")
+        colours = desk.page.locator(".vp-result").evaluate(
+            "element => [getComputedStyle(element).backgroundColor, getComputedStyle(element).color]"
+        )
+        card, ink = map(luminance, colours)
+        assert (card < ink) == dark
+        assert (max(card, ink) + 0.05) / (min(card, ink) + 0.05) > 7
+    finally:
+        turn_dark(desk, False)
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_accessibility(desk, films, dark):
+    """axe-core finds nothing serious, with an answer, a timeline, a table and the camera on the page."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    turn_dark(desk, dark)
+    try:
+        desk.choose(films["text"], films["long"])
+        desk.answer("long.mp4")
+        desk.page.locator(".vp-track").wait_for()
+        desk.page.get_by_role("button", name="Use the camera").click()
+        desk.page.get_by_role("button", name="Record 3 seconds").wait_for(timeout=WAIT_MS)
+        found = axe.run(desk.page, context=None if desk.host == "app" else ".varec").response["violations"]
+        desk.page.get_by_role("button", name="Close camera").click()
+    finally:
+        turn_dark(desk, False)
+    serious = [
+        f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert not serious
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--use-fake-device-for-media-stream", "--deny-permission-prompts"], "The camera was refused"),
+        (["--use-fake-ui-for-media-stream"], "No camera was found"),
+    ],
+    ids=["refused", "absent"],
+)
+def test_a_camera_that_cannot_be_used_is_said_plainly(launch, app_url, flags, sentence):
+    desk = opened(launch(*flags), "app", app_url)
+    desk.page.get_by_role("button", name="Use the camera").click()
+    alert = desk.page.get_by_role("alert")
+    alert.wait_for()
+    assert sentence in alert.inner_text()
+    desk.page.context.close()
