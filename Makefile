@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast lab lint format notebooks clean
+.PHONY: help course test test-fast app screenshots lab lint format notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -13,12 +13,29 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 	$(BIN)/varec data demo
 	$(BIN)/varec course
 
-test: $(READY)  ## run all tests, the committed notebooks among them (about half an hour on 2 cores)
+test: $(READY) chromium  ## run all tests, the committed notebooks among them (about 45 minutes on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests
+
+# The browser of the tests: installed where that is possible (as root on Debian), else they are skipped and say why.
+.PHONY: chromium
+chromium:
+	@for name in chromium chromium-browser google-chrome-stable google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium for the browser tests ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	fi || true; \
+	command -v chromium >/dev/null || echo "There is no Chromium here: tests in a browser will be skipped."
+
+app: $(READY)  ## open the predictor as a web page
+	$(BIN)/varec data demo
+	$(BIN)/varec app --open
+
+screenshots: $(READY) chromium  ## take the pictures of that page in figures/ (needs a model: varec course 02)
+	VAREC_SCREENSHOTS=figures $(BIN)/pytest -q tests/predictor/test_screenshots.py
 
 lab: $(READY)  ## open JupyterLab on the first notebook
 	$(BIN)/varec data demo

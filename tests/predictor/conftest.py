@@ -1,4 +1,4 @@
-"""What the tests of the predictor share: a trained model, a real browser, and the two places where the page is shown."""
+"""What the tests of the predictor share: a trained model, a browser, and the two places where the page is shown."""
 
 import os
 import shutil
@@ -22,6 +22,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chro
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 START_S = 120
+WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +30,9 @@ def tiny_experiments(tiny_stick_actions, tmp_path_factory) -> Path:
     """A folder with one experiment: a CNN+LSTM trained for an epoch on `tiny_stick_actions`, 4 frames of 32x32."""
     folder = tmp_path_factory.mktemp("trained")
     train(TrainConfig(
-        data_dir=tiny_stick_actions, experiments_dir=folder / "experiments", store_dir=folder / "store", model="cnnlstm",
-        backbone="squeezenet1_1", num_frames=4, frame_size=(32, 32), epochs=1, batch_size=4, num_workers=0,
+        data_dir=tiny_stick_actions, experiments_dir=folder / "experiments", store_dir=folder / "store",
+        model="cnnlstm", backbone="squeezenet1_1", num_frames=4, frame_size=(32, 32), epochs=1, batch_size=4,
+        num_workers=0,
     ))  # fmt: skip
     return folder / "experiments"
 
@@ -53,7 +55,7 @@ def playwright():
 
 @pytest.fixture(scope="session")
 def launch(playwright, chromium) -> Iterator[Callable]:
-    """`launch(*flags)`: a real browser, by default with a camera that nobody needs to allow, showing a moving picture."""
+    """`launch(*flags)`: a real browser, by default with a camera that nobody needs to allow."""
     browsers = []
 
     def start(*flags: str):
@@ -92,23 +94,112 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
     pytest.fail(f"nothing answers at {url}")
 
 
+class Desk:
+    """A page with the predictor on it, and what a visitor does there."""
+
+    def __init__(self, page, host: str) -> None:
+        self.page, self.host = page, host
+
+    def choose(self, *files: Path) -> None:
+        """By a click on the zone and the browser's dialog."""
+        with self.page.expect_file_chooser() as dialog:
+            self.page.locator(".vp-zone").click()
+        dialog.value.set_files([str(file) for file in files])
+
+    def drop(self, *files: Path) -> None:
+        """Real files, as events of a mouse that drops them."""
+        self.page.evaluate(
+            "() => document.body.append(Object.assign(document.createElement('input'),"
+            " {type: 'file', multiple: true, id: 'dropped'}))"
+        )
+        self.page.set_input_files("#dropped", [str(file) for file in files])
+        self.page.evaluate(
+            """() => {
+              const input = document.getElementById("dropped"), dataTransfer = new DataTransfer();
+              for (const file of input.files) dataTransfer.items.add(file);
+              input.remove();
+              const options = { bubbles: true, cancelable: true, dataTransfer };
+              for (const type of ["dragenter", "dragover", "drop"])
+                document.querySelector(".vp-zone").dispatchEvent(new DragEvent(type, options));
+            }"""
+        )
+
+    def answer(self, name: str) -> str:
+        """The text of the answer's side, once the video of that name has one."""
+        ended = ".vp-verdict, .vp-problem, .vp-cancelled"
+        self.page.locator(".vp-result").filter(has=self.page.locator(f'.vp-name:text-is("{name}")')).locator(
+            ended
+        ).first.wait_for(timeout=WAIT_MS)
+        return self.page.locator(".vp-result").inner_text()
+
+    def plays(self) -> dict:
+        """The preview, once it shows something and time passes in it."""
+        video = self.page.locator(".vp-slot-video video")
+        video.wait_for(timeout=WAIT_MS)
+        video.evaluate("video => video.play()")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            state = video.evaluate("video => ({width: video.videoWidth, time: video.currentTime, src: video.src})")
+            if state["width"] > 0 and state["time"] > 0:
+                return state
+            time.sleep(0.1)
+        pytest.fail(f"the preview does not play: {state}")
+
+
+def open_desk(browser, host: str, url: str, **options) -> Desk:
+    """A new page with the predictor ready for use."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+    page = context.new_page()
+    page.goto(url)
+    if host == "lab":
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT_MS)
+        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)
+        page.evaluate(
+            """async () => {
+              const book = window.jupyterapp.shell.currentWidget.content;
+              const isPage = (cell) => cell.model.sharedModel.source.includes("= VideoPredictor(");
+              const number = book.widgets.findIndex(isPage);
+              await book.scrollToItem(number, "start");
+            }"""
+        )
+    page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
+    return Desk(page, host)
+
+
 @pytest.fixture(scope="session")
-def app_url(tiny_experiments, tiny_stick_actions, tmp_path_factory) -> Iterator[str]:
-    """The address of a running `varec app` with that experiment."""
-    port, log = free_port(), tmp_path_factory.mktemp("app") / "log.txt"
-    command = [
-        sys.executable, "-m", "varec_lib.cli", "app", "--port", str(port), "--experiments_dir", str(tiny_experiments),
-        "--data", str(tiny_stick_actions), "--files", str(tiny_stick_actions), "--no-open",
-    ]  # fmt: skip
-    with log.open("w") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        wait_for(url + "voila/static/none", server)
-        yield url
-    finally:
+def opened() -> Callable[..., Desk]:
+    """`opened(browser, host, url)`: a new page with the predictor, ready for use; `host` is app or lab."""
+    return open_desk
+
+
+@pytest.fixture(scope="session")
+def serve_app(tmp_path_factory) -> Iterator[Callable[[Path, Path], str]]:
+    """`serve(experiments_dir, data_dir)`: the address of a running `varec app` with these."""
+    servers = []
+
+    def serve(experiments_dir: Path, data_dir: Path) -> str:
+        port, log = free_port(), tmp_path_factory.mktemp("app") / "log.txt"
+        command = [
+            sys.executable, "-m", "varec_lib.cli", "app", "--port", str(port), "--no-open",
+            "--experiments_dir", str(experiments_dir), "--data", str(data_dir), "--files", str(data_dir),
+        ]  # fmt: skip
+        with log.open("w") as out:
+            servers.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))
+        url = f"http://127.0.0.1:{port}/"
+        wait_for(url + "voila/static/none", servers[-1])
+        return url
+
+    yield serve
+    for server in servers:
         server.terminate()
         server.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def app_url(serve_app, tiny_experiments, tiny_stick_actions) -> str:
+    """The address of a running `varec app` with that experiment."""
+    return serve_app(tiny_experiments, tiny_stick_actions)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,80 +16,8 @@ WAIT_MS = 60_000
 PATHS = re.compile(r"(?<![\w.:/])/(home|root|tmp|usr|work|var)/")
 
 
-class Desk:
-    """A page with the predictor on it, and what a visitor does there."""
-
-    def __init__(self, page, host: str) -> None:
-        self.page, self.host = page, host
-
-    def choose(self, *files: Path) -> None:
-        """By a click on the zone and the browser's dialog."""
-        with self.page.expect_file_chooser() as dialog:
-            self.page.locator(".vp-zone").click()
-        dialog.value.set_files([str(file) for file in files])
-
-    def drop(self, *files: Path) -> None:
-        """Real files, as events of a mouse that drops them."""
-        self.page.evaluate(
-            "() => document.body.append(Object.assign(document.createElement('input'),"
-            " {type: 'file', multiple: true, id: 'dropped'}))"
-        )
-        self.page.set_input_files("#dropped", [str(file) for file in files])
-        self.page.evaluate(
-            """() => {
-              const input = document.getElementById("dropped"), dataTransfer = new DataTransfer();
-              for (const file of input.files) dataTransfer.items.add(file);
-              input.remove();
-              const options = { bubbles: true, cancelable: true, dataTransfer };
-              for (const type of ["dragenter", "dragover", "drop"])
-                document.querySelector(".vp-zone").dispatchEvent(new DragEvent(type, options));
-            }"""
-        )
-
-    def answer(self, name: str) -> str:
-        """The text of the answer's side, once the video of that name has one."""
-        ended = ".vp-verdict, .vp-problem, .vp-cancelled"
-        self.page.locator(".vp-result").filter(has=self.page.locator(f'.vp-name:text-is("{name}")')).locator(
-            ended
-        ).first.wait_for(timeout=WAIT_MS)
-        return self.page.locator(".vp-result").inner_text()
-
-    def plays(self) -> dict:
-        """The preview, once it shows something and time passes in it."""
-        video = self.page.locator(".vp-slot-video video")
-        video.wait_for(timeout=WAIT_MS)
-        video.evaluate("video => video.play()")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            state = video.evaluate("video => ({width: video.videoWidth, time: video.currentTime, src: video.src})")
-            if state["width"] > 0 and state["time"] > 0:
-                return state
-            time.sleep(0.1)
-        pytest.fail(f"the preview does not play: {state}")
-
-
-def opened(browser, host: str, url: str, **options) -> Desk:
-    """A new page with the predictor ready for use."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
-    page = context.new_page()
-    page.goto(url)
-    if host == "lab":
-        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT_MS)
-        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)
-        page.evaluate(
-            """async () => {
-              const book = window.jupyterapp.shell.currentWidget.content;
-              const number = book.widgets.findIndex((cell) => cell.model.sharedModel.source.includes("VideoPredictor("));
-              await book.scrollToItem(number, "start");
-            }"""
-        )
-    page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
-    return Desk(page, host)
-
-
 @pytest.fixture(scope="module", params=["app", "lab"])
-def desk(request, browser) -> Iterator[Desk]:
+def desk(request, opened, browser) -> Iterator:
     """The page in both places, one for all tests: it has to live on after each."""
     desk = opened(browser, request.param, request.getfixturevalue(f"{request.param}_url"))
     problems = []
@@ -289,7 +216,7 @@ def luminance(colour: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def turn_dark(desk: Desk, dark: bool) -> None:
+def turn_dark(desk, dark: bool) -> None:
     """As the system's setting does for a page, and JupyterLab's theme for a notebook."""
     if desk.host == "app":
         desk.page.emulate_media(color_scheme="dark" if dark else "light")
@@ -346,7 +273,7 @@ def test_accessibility(desk, films, dark):
     ],
     ids=["refused", "absent"],
 )
-def test_a_camera_that_cannot_be_used_is_said_plainly(launch, app_url, flags, sentence):
+def test_a_camera_that_cannot_be_used_is_said_plainly(opened, launch, app_url, flags, sentence):
     desk = opened(launch(*flags), "app", app_url)
     desk.page.get_by_role("button", name="Use the camera").click()
     alert = desk.page.get_by_role("alert")

@@ -1,0 +1,92 @@
+"""Pictures of the page in its main states: into figures/ with `make screenshots`, else to be forgotten."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from varec_lib.config import PROJECT_ROOT
+from varec_lib.data.decode import cv2, probe, read_frames
+from varec_lib.data.manifest import load_manifest
+from varec_lib.training.experiment import latest_experiment
+
+pytestmark = pytest.mark.slow
+PARTS = ("sit_down", "walk", "jump", "pick_up")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the pictures go."""
+    wanted = os.environ.get("VAREC_SCREENSHOTS")
+    return Path(wanted).resolve() if wanted else tmp_path_factory.mktemp("screenshots")
+
+
+@pytest.fixture(scope="module")
+def url(serve_app, app_url, tiny_experiments):
+    """A page with the newest model of the course for figures/, with the tiny one else."""
+    if not os.environ.get("VAREC_SCREENSHOTS"):
+        return app_url
+    assert latest_experiment(PROJECT_ROOT / "experiments", model="cnnlstm"), "train a model first: varec course 02"
+    return serve_app(PROJECT_ROOT / "experiments", PROJECT_ROOT / "data" / "stick_actions")
+
+
+@pytest.fixture(scope="module")
+def film(tiny_stick_actions, tmp_path_factory) -> Path:
+    """Four actions one after the other, each played twice: eight clips of two seconds."""
+    table = load_manifest(tiny_stick_actions).query("split == 'test'").drop_duplicates("label").set_index("label")
+    path = tmp_path_factory.mktemp("film") / "film.webm"
+    first = probe(table.loc[PARTS[0], "path"])
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"VP80"), first.fps, (first.width, first.height)
+    )
+    for label in PARTS:
+        frames = read_frames(table.loc[label, "path"], range(probe(table.loc[label, "path"]).frames))
+        for frame in frames.repeat(2, 1, 1, 1).permute(0, 2, 3, 1).numpy():
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def test_the_page_in_its_main_states(opened, browser, url, film, folder, tmp_path):
+    desk = opened(browser, "app", url)
+    page = desk.page
+
+    def shot(name: str) -> None:
+        page.mouse.move(0, 0)
+        page.evaluate("() => document.activeElement.blur()")
+        page.wait_for_timeout(700)  # for pictures that still load
+        path = folder / f"06_{name}.png"
+        page.screenshot(path=path, full_page=True, animations="disabled")
+        assert path.stat().st_size > 10_000
+
+    shot("start")
+    desk.choose(film)
+    desk.answer("film.webm")
+    page.locator(".vp-frames img").nth(3).wait_for()
+    state = desk.plays()
+    assert state["width"] == 128
+    page.locator(".vp-slot-video video").evaluate("video => { video.pause(); video.currentTime = 1; }")
+    shot("predictor")
+
+    (tmp_path / "holiday.mp4").write_text("This is no video.\n" * 100)
+    desk.choose(tmp_path / "holiday.mp4")
+    desk.answer("holiday.mp4")
+    shot("error")
+
+    page.get_by_role("button", name="Use the camera").click()
+    page.get_by_role("button", name="Record 3 seconds").wait_for()
+    shot("camera")
+    page.get_by_role("button", name="Record 3 seconds").click()
+    desk.answer("camera.webm")
+    page.locator(".vp-frames img").nth(3).wait_for()
+    page.emulate_media(color_scheme="dark")
+    shot("dark")
+
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("button", name="Clear all").click()
+    desk.choose(film)
+    desk.answer("film.webm")
+    desk.plays()
+    shot("phone")
+    page.context.close()
