@@ -28,6 +28,7 @@ VIDEO_EXTENSIONS = frozenset(
     ".avi .mp4 .m4v .mov .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .ts .gif".split()
 )  # what OpenCV's FFmpeg opens; anything else is refused by name before it is opened
 CLOCK_RATE = 500  # fps; a header that says more (1000 in a browser's recordings) means its clock, not its frames
+AV1 = [cv2.VideoWriter_fourcc(*code) for code in ("av01", "AV01")]  # in MP4 and WebM
 RATE_FRAMES = 300  # whose times tell the rate then: ten seconds of a camera's
 
 
@@ -72,6 +73,13 @@ def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
         capture.release()
 
 
+def _undecodable(name: Path | str, capture: cv2.VideoCapture) -> VideoError:
+    """What to say of a video that opens, and then has no frame."""
+    if capture.get(cv2.CAP_PROP_FOURCC) in AV1:
+        return VideoError(f"{name}: is encoded as AV1, which this OpenCV cannot decode. Convert it to H.264.")
+    return VideoError(f"{name}: no frame can be decoded. The file is damaged; copy or download it again.")
+
+
 def frame_rate(path: Path, capture: cv2.VideoCapture) -> float:
     """Frames a second of an open video, as `VideoInfo` has them."""
     rate = capture.get(cv2.CAP_PROP_FPS)
@@ -92,7 +100,7 @@ def probe(path: Path | str) -> VideoInfo:
     """
     with _open(path) as capture:
         if not capture.grab():
-            raise VideoError(f"{path}: no frame can be decoded. The file is damaged; copy or download it again.")
+            raise _undecodable(path, capture)
         ok, first = capture.retrieve()
         if not ok:
             raise VideoError(f"{path}: the first frame cannot be decoded. Copy or download the file again.")
@@ -126,7 +134,7 @@ def read_header(path: Path | str, *, short_side: int) -> tuple[VideoInfo, np.nda
     with _open(path) as capture:
         ok, frame = capture.read()
         if not ok:
-            raise VideoError(f"{path}: no frame can be decoded. The file is damaged; copy or download it again.")
+            raise _undecodable(path, capture)
         count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
         shape = frame.shape[:2]
         return VideoInfo(count, frame_rate(path, capture), *shape), _picture(frame, shrunk_size(*shape, short_side))
@@ -190,5 +198,5 @@ def decode_frames(
             save(_picture(frame, shrunk_size(*shape, short_side)))
         position += 1
     if shape is None:
-        raise VideoError(f"{name}: no frame can be decoded. The file is damaged; copy or download it again.")
+        raise _undecodable(name, capture)
     return VideoInfo(position, native_fps, *shape)

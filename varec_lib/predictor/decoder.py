@@ -22,6 +22,7 @@ from varec_lib.errors import VideoError
 
 # FFmpeg also opens lists of other files and addresses (HLS, concat, ...): none of these are taken for a video here.
 FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
+OPTIONS = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
 VIDEO = Path("/dev/fd/0")
 JSON, FRAME = b"J", b"F"
 HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">II")
@@ -31,7 +32,7 @@ def main() -> None:
     """Decodes what standard input holds; the limits come as JSON in the only argument."""
     limits = json.loads(sys.argv[1])
     threading.Thread(target=_end_with, args=[limits["parent"]], daemon=True).start()
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = OPTIONS
     sys.stdout = sys.stderr  # nobody else prints between the messages
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         _decode(limits, out)
@@ -57,13 +58,16 @@ def _decode(limits: dict, out: BinaryIO) -> None:
 
     try:
         with open_capture(VIDEO) as capture:
-            _check_pixels(capture, limits["pixels"])
+            # Frames that are larger than the header says are scaled down to it, within the limits of memory and time.
+            width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            if width * height > limits["pixels"]:
+                most = f"{limits['pixels'] / 1e6:.1f} megapixels"
+                raise VideoError(f"its pictures of {width}x{height} are larger than the {most} that are taken here.")
             fps = frame_rate(VIDEO, capture)
             most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))
             say(fps=fps, frames=min(max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0), most))
 
             def save(frame) -> None:
-                _check_pixels(capture, limits["pixels"])  # headers lie
                 send(FRAME, SIZE.pack(*frame.shape[:2]), frame.tobytes())
 
             about = decode_frames(
@@ -74,14 +78,6 @@ def _decode(limits: dict, out: BinaryIO) -> None:
         say(error=str(error).removeprefix(f"{VIDEO}: "))
     except (MemoryError, cv2.error):
         say(error="it needs more memory than a video is given here, or it is damaged.")
-
-
-def _check_pixels(capture: cv2.VideoCapture, most: int) -> None:
-    """Raises `VideoError` where pictures are larger: as the header says, or as the last one was."""
-    width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    if width * height > most:
-        limit = f"{most / 1e6:.1f} megapixels"
-        raise VideoError(f"its pictures of {width}x{height} are larger than the {limit} that are taken here.")
 
 
 if __name__ == "__main__":

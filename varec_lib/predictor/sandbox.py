@@ -106,11 +106,13 @@ class GuardedVideo:
         _end(self.process)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for _ in range(self.limits.frames + 1):
+        for count in range(self.limits.frames + 1):
             kind, body = self._message()
             if kind == JSON:
                 self.cut = _number(body, "cut") > 0
-                return
+                if count:
+                    return
+                break
             yield body
         raise VideoError(NONSENSE)
 
@@ -120,7 +122,7 @@ class GuardedVideo:
         if kind == JSON and length < 10_000:
             try:
                 about = json.loads(self._read(length))
-            except ValueError:
+            except (ValueError, RecursionError):
                 about = None
             if isinstance(about, dict):
                 if "error" in about:
@@ -128,7 +130,7 @@ class GuardedVideo:
                 return kind, about
         if kind == FRAME and length <= 3 * self.limits.pixels + SIZE.size:
             size = SIZE.unpack(self._read(SIZE.size))
-            if length == SIZE.size + 3 * size[0] * size[1]:
+            if length == SIZE.size + 3 * size[0] * size[1] > SIZE.size:
                 return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(*size, 3)
         raise VideoError(NONSENSE)
 
@@ -186,7 +188,7 @@ def preview(file: BinaryIO, limits: Limits) -> bytes:
         "-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-i", "/dev/fd/0",
         "-map", "0:v:0", "-t", "20", "-vf", f"{box},format=yuv420p", "-fpsmax", "25",
         "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "500k", "-threads", "1",
-        "-fs", str(PREVIEW_BYTES), "-f", "webm", "/dev/fd/1",
+        "-fs", str(PREVIEW_BYTES - 200_000), "-f", "webm", "-cluster_size_limit", "50000", "/dev/fd/1",
     ]  # fmt: skip
     # Whose process is killed leaves it behind: then it ends by itself, soon.
     limits = replace(limits, cpu_s=min(limits.cpu_s, math.ceil(limits.stall_s)))
@@ -200,4 +202,4 @@ def preview(file: BinaryIO, limits: Limits) -> bytes:
         if process.returncode:
             return b""
         target.seek(0)
-        return target.read(2 * PREVIEW_BYTES)
+        return target.read(PREVIEW_BYTES)
