@@ -215,6 +215,17 @@ def test_the_rate_of_a_long_recording_takes_no_longer_to_find(tmp_path, record, 
     assert grabs == 40
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_video_in_av1_is_not_called_damaged(tmp_path, ffmpeg, suffix):
+    path = tmp_path / f"video{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=5:d=1", "-c:v", "libaom-av1", "-cpu-used", "8", path)
+    if cv2.VideoCapture(str(path)).grab():
+        pytest.skip("this OpenCV decodes AV1")
+    for read in (probe, decoded, lambda path: read_header(path, short_side=0)):
+        with pytest.raises(VideoError, match="encoded as AV1, which this OpenCV cannot decode"):
+            read(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

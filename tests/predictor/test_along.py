@@ -1,0 +1,216 @@
+"""An answer that grows frame by frame: where its windows lie, what they share, and what they cost."""
+
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from varec_lib.data.decode import decode_video, probe
+from varec_lib.data.sampling import uniform_indices
+from varec_lib.data.transforms import IMAGENET, PreprocessSpec
+from varec_lib.errors import ConfigError
+from varec_lib.predictor.along import Along
+from varec_lib.predictor.predict import Predictor
+
+CLASSES = ["even", "odd"]
+DENSE = {"sampling": "dense", "stride": 2}  # 4 frames 2 apart: windows of 8
+
+
+@pytest.fixture
+def along_of() -> Callable[..., Along]:
+    """`make(native_fps=10, spec={}, **options)`: a model that says how bright the frames are that it is shown."""
+
+    def score(clips: torch.Tensor) -> torch.Tensor:
+        bright = clips.float().mean() / 255
+        return torch.stack([1 - bright, bright])
+
+    def make(native_fps: float = 10, spec: dict | None = None, **options: object) -> Along:
+        about = PreprocessSpec(4, (2, 2), *IMAGENET, **(spec or {}))
+        return Along(about, CLASSES, score, native_fps=native_fps, **options)
+
+    return make
+
+
+def frame(number: int) -> np.ndarray:
+    return np.full((2, 2, 3), number % 256, np.uint8)
+
+
+def fed(along: Along, frames: int) -> Along:
+    for number in range(frames):
+        along.add(frame(number))
+    along.finish()
+    return along
+
+
+def spans(along: Along) -> list[tuple[int, int]]:
+    """First frame and end of each window."""
+    return [(round(s.start_s * along.rate), round(s.end_s * along.rate)) for s in along.segments]
+
+
+@pytest.mark.parametrize(
+    ("hop", "expected"),
+    [
+        (1.0, [(0, 8), (8, 16), (16, 24)]),
+        (0.5, [(0, 8), (4, 12), (8, 16), (12, 20), (16, 24)]),
+        (0.25, [(start, start + 8) for start in range(0, 17, 2)]),
+        (2.0, [(0, 8), (16, 24)]),
+        (0.01, [(start, start + 8) for start in range(17)]),  # one frame at least
+    ],
+)
+def test_the_next_window_starts_hop_windows_later(along_of, hop, expected):
+    assert spans(fed(along_of(spec=DENSE, hop=hop), 24)) == expected
+
+
+def test_windows_half_a_length_apart_share_half_of_their_frames(along_of):
+    seen = []
+    fed(along_of(spec=DENSE, hop=0.5, seen=lambda segment, clip: seen.append(set(clip[:, 0, 0, 0].tolist()))), 24)
+    assert [len(a & b) for a, b in pairwise(seen)] == [2, 2, 2, 2]  # of 4
+    assert not any(a & b for a, b in zip(seen, seen[2:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("frames", "last"),
+    [(26, (16, 24)), (27, (19, 27)), (28, (20, 28)), (29, (20, 28)), (31, (23, 31)), (8, (0, 8)), (3, (0, 3))],
+)
+def test_frames_left_over_make_a_last_window_only_where_they_are_more_than_half_a_hop(along_of, frames, last):
+    assert spans(fed(along_of(spec=DENSE, hop=0.5), frames))[-1] == last
+
+
+def test_every_frame_is_in_a_window_but_for_half_a_hop_at_the_end(along_of):
+    for frames in range(1, 80):
+        for hop in (0.3, 0.5, 1.0):
+            along = fed(along_of(spec=DENSE, hop=hop), frames)
+            reached = 0
+            for start, end in spans(along):
+                assert start <= reached, (frames, hop)
+                reached = end
+            assert 0 <= frames - reached <= along.hop / 2, (frames, hop)
+
+
+@pytest.mark.parametrize(
+    ("native", "spec", "seconds", "length", "rate"),
+    [
+        (10, {}, 0.0, 40, 10),  # 4 s
+        (10, {}, 1.5, 15, 10),
+        (10, {}, 0.1, 4, 10),  # never less than a clip
+        (30, {"fps": 15.0}, 0.0, 60, 15),
+        (10, {"fps": 15.0}, 0.0, 40, 10),
+        (0, {}, 0.0, 100, 25),
+        (0, {"fps": 15.0}, 0.0, 100, 25),
+        (30, DENSE, 9.0, 8, 30),
+        (30, DENSE | {"fps": 15.0}, 0.0, 8, 15),
+    ],
+)
+def test_a_window_is_as_long_as_clips_or_seconds(along_of, native, spec, seconds, length, rate):
+    along = fed(along_of(native, spec, seconds=seconds), 250)
+    assert spans(along)[0] == (0, length)
+    assert along.segments[0].end_s == pytest.approx(length / rate)
+
+
+def test_the_answer_is_the_mean_of_the_windows_each_of_its_own_frames(along_of):
+    along = along_of(top=1)
+    for number in range(80):
+        along.add(frame(15 + 3 * number))
+    top, segments = along.finish()
+    bright = [np.mean([15 + 3 * (start + i) for i in uniform_indices(40, 4)]) / 255 for start in (0, 40)]
+    assert [segment.top[0][1] for segment in segments] == pytest.approx([1 - bright[0], bright[1]])
+    assert [segment.top[0][0] for segment in segments] == ["even", "odd"]
+    assert top == [("odd", pytest.approx(np.mean(bright)))]
+    with pytest.raises(ConfigError, match="top is 0"):
+        fed(along_of(top=0), 8)
+
+
+def test_windows_come_as_the_frames_do(along_of):
+    """So that a page can show progress, and a video need not have ended."""
+    along, told = along_of(spec=DENSE, hop=0.5), []
+    along.seen = lambda segment, clip: told.append(round(segment.end_s * 10))
+    for number in range(20):
+        along.add(frame(number))
+        assert told == [end for end in (8, 12, 16, 20) if end <= number + 1]
+
+
+def test_never_more_frames_are_held_than_a_window_has(along_of):
+    class Frame(np.ndarray):
+        __hash__ = object.__hash__
+
+    alive, most = weakref.WeakSet(), 0
+    along = along_of(spec=DENSE, hop=0.5)
+    for number in range(500):
+        picture = frame(number).view(Frame)
+        alive.add(picture)
+        along.add(picture)
+        del picture
+        most = max(most, len(alive))
+    assert most == 8
+
+
+# Many windows
+
+
+@pytest.mark.parametrize("frames", [100, 101, 899, 900, 1000, 7200])
+@pytest.mark.parametrize("hop", [0.5, 1.0])
+def test_a_long_video_has_its_windows_further_apart(along_of, frames, hop):
+    along = along_of(spec=DENSE, hop=hop)
+    along.spread(frames, 30)
+    fed(along, frames)
+    starts = [start for start, _ in spans(along)]
+    assert 20 <= len(starts) <= 31 or (frames < 110 and len(starts) >= 12)
+    apart = np.diff(starts[:-1])
+    assert len(set(apart.tolist())) == 1  # evenly
+    assert frames - spans(along)[-1][1] <= along.hop / 2
+
+
+def test_a_short_video_is_not_spread(along_of):
+    along = along_of(spec=DENSE, hop=0.5)
+    along.spread(20, 30)
+    assert spans(fed(along, 20)) == [(0, 8), (4, 12), (8, 16), (12, 20)]
+
+
+@pytest.mark.parametrize("told", [0, 1, 50])
+@pytest.mark.parametrize("frames", [200, 3000, 7200])
+def test_a_video_with_more_frames_than_it_said_has_no_more_windows(along_of, told, frames):
+    scored = 0
+
+    def see(segment, clip):
+        nonlocal scored
+        scored += 1
+        return round(segment.start_s * 10)
+
+    along = along_of(spec=DENSE, hop=0.5, seen=see)
+    along.spread(told, 30)
+    fed(along, frames)
+    starts = [start for start, _ in spans(along)]
+    assert starts == along.shown and len(along.parts) == len(starts)  # of the same windows
+    assert 15 <= len(starts) <= 31
+    assert scored <= 30 + 16 * np.log2(frames / 100)  # what is forgotten was work, too
+    assert len(set(np.diff(starts[:-1]).tolist())) == 1 and starts[0] == 0
+    assert frames - spans(along)[-1][1] <= along.hop / 2
+
+
+def test_a_video_with_fewer_frames_than_it_said_has_an_answer(along_of):
+    along = along_of(spec=DENSE, hop=0.5)
+    along.spread(10**9, 30)
+    assert spans(fed(along, 30)) == [(0, 8)]
+    along = along_of(spec=DENSE)
+    along.spread(10**9, 30)
+    assert spans(fed(along, 3)) == [(0, 3)]
+
+
+# A real model
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_checkpoint):
+    return Predictor.load(tiny_checkpoint, precision="fp32")
+
+
+def test_hop_1_is_the_answer_of_predict_along(predictor, write_video, tmp_path):
+    for number, (frames, fps) in enumerate([(130, 15), (61, 15), (20, 60), (3, 10)]):
+        video = write_video(tmp_path / f"{number}.mkv", frames, fps=fps)
+        along = predictor.along(probe(video).fps)
+        decode_video(video, along.add, short_side=0, fps=0)
+        expected = predictor.predict_along(video)
+        assert along.finish() == (expected.top, expected.segments)
