@@ -70,7 +70,7 @@ def serve(
     config.Places.imports = IMPORTS if spare else ""
     config.PasswordIdentityProvider.hashed_password = _hashed(password)
     logging.getLogger("tornado").setLevel(logging.ERROR)
-    server = Server(
+    server = Server.instance(
         config=config, notebook_path=str(notebook.resolve()), ip=ip, port=port, open_browser=open_browser and local,
         token=None if key == "auto" else key, auto_token=key == "auto", guarded=bool(key or password),
         open_to_all=no_token, config_file_paths=[], log_level=logging.ERROR,
