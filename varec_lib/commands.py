@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from varec_lib.config import TrainConfig
 
@@ -184,7 +184,7 @@ class App:
     """What visitors need once, in the address; auto draws one, which also happens where others reach --ip."""
     password: str | None = None
     """Ask visitors for a password instead; others on this computer can read it here, but not its argon2:... hash."""
-    no_token: bool = False
+    no_token: FlagCreatePairsOff[bool] = False
     """Let in everybody who reaches --ip, by whatever name."""
     experiments_dir: Path = Path("experiments")
     """Folder of the trained models that visitors choose from."""
