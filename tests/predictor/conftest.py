@@ -154,7 +154,8 @@ def open_desk(browser, host: str, url: str, **options) -> Desk:
     if host == "lab":
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT_MS)
         page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)
+        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         page.evaluate(
             """async () => {
               const book = window.jupyterapp.shell.currentWidget.content;

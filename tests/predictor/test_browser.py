@@ -166,6 +166,15 @@ def test_another_model_can_be_chosen(desk):
     assert [option.split(" · ")[0] for option in options[-2:]] == ["I3D", "R3D-18"]
 
 
+def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
+    field = desk.page.get_by_label("Or a file on the server")
+    cells = desk.page.locator(".jp-Cell").count()
+    field.press_sequentially("ddabx")
+    assert field.input_value() == "ddabx"
+    assert desk.page.locator(".jp-Cell").count() == cells
+    field.fill("")
+
+
 def test_by_keyboard_alone(desk, films):
     page = desk.page
     page.get_by_label("Model", exact=True).focus()
@@ -223,7 +232,7 @@ def turn_dark(desk, dark: bool) -> None:
     else:
         theme = "JupyterLab Dark" if dark else "JupyterLab Light"
         desk.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-        desk.page.wait_for_selector(f'body[data-jp-theme-light="{str(not dark).lower()}"]')
+        desk.page.wait_for_selector(f'body[data-jp-theme-light="{str(not dark).lower()}"]', state="attached")
 
 
 @pytest.mark.parametrize("dark", [True, False])

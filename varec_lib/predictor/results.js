@@ -37,7 +37,7 @@ function verdict(video, details) {
   const bound = details && details.sure_above !== null ? percent(details.sure_above) : null;
   const why = {
     true: `From ${bound} on, this model was right nine times in ten on its validation videos.`,
-    false: `Below ${bound}, this model was wrong too often on its validation videos.`,
+    false: details?.sure_above < 1 ? `Below ${bound}, this model was wrong too often on its validation videos.` : "This model was never right nine times in ten on its validation videos.",
     null: "How sure this model must be to be trusted was not measured.",
   }[video.sure];
   if (badge) parts.unshift(h("span", { class: `vp-badge vp-${badge[0]}` }, badge[1]));

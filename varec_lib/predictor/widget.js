@@ -56,7 +56,8 @@ class View {
     this.table = resultsTable((key) => this.choose(key, true), (key) => uploads.cancel(key));
     this.all = h("section", { class: "vp-all", hidden: true, "aria-label": "All videos" }, h("div", { class: "vp-scroll", tabIndex: 0, role: "group", "aria-label": "Table of all videos" }, this.table.table), this.tableButtons());
     const input_ = h("section", { class: "vp-input", "aria-label": "Choose a video" }, this.models(), button, input, record, this.camera.panel, this.alert, this.samples(), this.path());
-    this.root = h("div", { class: "varec" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
+    // The attribute keeps JupyterLab from taking what is typed here for its shortcuts: "dd" would delete the cell.
+    this.root = h("div", { class: "varec", "data-lm-suppress-shortcuts": "true" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
     acceptDrops(this.root, take);
 
     const listen = (name, act) => {
@@ -108,6 +109,11 @@ class View {
     const id = `vp-path-${Math.random().toString(36).slice(2)}`;
     const field = h("input", { type: "text", id, autocomplete: "off", spellcheck: false, required: true });
     const form = h("form", { class: "vp-field" }, h("label", { htmlFor: id }, `Or a file on the server, in ${folder}/`), h("div", { class: "vp-row" }, field, h("button", { class: "vp-secondary" }, "Look")));
+    field.onkeydown = (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault(); // JupyterLab keeps the key from submitting by itself
+      form.requestSubmit();
+    };
     form.onsubmit = (event) => {
       event.preventDefault();
       this.follow = true;
