@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_description_is_complete(saved):
     assert about.versions["varec"] == varec_lib.__version__
     assert about.versions["torch"] == torch.__version__
     assert "torchvision" in about.versions
+
+
+@pytest.mark.parametrize("metrics", [{"sure_above": 0.1 + 0.2, "val_top1": 0.5}, {"sure_above": 1.0}, {}])
+def test_what_counts_as_sure_comes_back_to_the_last_digit_or_is_absent_as_before_it_was_measured(
+    saved, tmp_path, metrics
+):
+    _, model = saved
+    save_checkpoint(tmp_path / "checkpoint.safetensors", model, replace(ABOUT, metrics=metrics))
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors")[1].metrics == metrics
 
 
 def test_experiment_folder_stands_for_its_best_checkpoint(saved):
