@@ -28,7 +28,8 @@ KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those who
 MOST_WAITING = 8  # videos that are not answered yet
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
 TOO_MANY = "too many videos are waiting already; send it again later."
-PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^/:\n]+/)*([^\s/:]+)")  # of a file: not of an address, nor a/b
+# A file with its folders, whose names may have spaces; neither an address nor "a/b".
+PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^\s/:]+(?: [^\s/:(),]*[^\s/:(),.])*/)*([^\s/:]+)")
 
 
 @dataclass(eq=False)
@@ -192,9 +193,9 @@ class Jobs:
             job.state = "waiting"
             self.waiting.append(job)
             start, self.working = not self.working, True
-        self.changed()
         if start:
             threading.Thread(target=self._work, name="predictor", daemon=True).start()
+        self.changed()
 
     def _work(self) -> None:
         while True:
