@@ -1,0 +1,347 @@
+"""Videos in line: answered one after the other, cancelled at any time, forgotten in the end, whatever goes wrong."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from page import FOLDER, assert_sentence
+
+from varec_lib.data.decode import cv2
+from varec_lib.errors import CheckpointError, VideoError, WeightsError
+from varec_lib.predictor import jobs as module
+from varec_lib.predictor.choices import Choice
+from varec_lib.predictor.jobs import FAILED_INSIDE, KEPT_JOBS, KEPT_PICTURES, MOST_WAITING, TOO_MANY, Job, Jobs
+from varec_lib.predictor.predict import Predictor
+from varec_lib.predictor.sandbox import Limits
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_checkpoint) -> Predictor:
+    return Predictor.load(tiny_checkpoint, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory, write_video) -> Path:
+    return write_video(tmp_path_factory.mktemp("jobs") / "v.avi", 30, fps=10)
+
+
+@pytest.fixture
+def choice(predictor) -> Choice:
+    return Choice("tiny", "Tiny", lambda: predictor)
+
+
+@pytest.fixture
+def failing() -> Callable[[Exception], Choice]:
+    """`failing(error)`: a model that cannot be loaded."""
+
+    def make(error: Exception) -> Choice:
+        def load() -> Predictor:
+            raise error
+
+        return Choice("broken", "Broken", load)
+
+    return make
+
+
+class Held:
+    """A model that takes as long to load as a test wants."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.loading, self.go = threading.Event(), threading.Event()
+        self.predictor = predictor
+
+    def __call__(self) -> Predictor:
+        self.loading.set()
+        assert self.go.wait(20)
+        return self.predictor
+
+
+@pytest.fixture
+def held(predictor) -> Iterator[Held]:
+    held = Held(predictor)
+    yield held
+    held.go.set()
+
+
+@pytest.fixture
+def told() -> list[dict[str, str]]:
+    """What a page would be told: the state of each video, or the share that is done."""
+    return []
+
+
+@pytest.fixture
+def jobs(told) -> Iterator[Jobs]:
+    def changed() -> None:
+        told.append({job.key: job.state for job in list(jobs.all.values())})
+
+    jobs = Jobs(Limits(), changed, lambda job, share: told.append({f"{job.key} share": share}))
+    yield jobs
+    jobs.clear()
+    end(jobs)
+
+
+def end(jobs: Jobs) -> None:
+    """Until the thread has ended."""
+    deadline = time.monotonic() + 30
+    while jobs.working:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def upload(jobs: Jobs, key: str, content: bytes) -> Job:
+    jobs.begin(key, f"{key}.avi", len(content))
+    jobs.piece(key, 0, memoryview(content))
+    return jobs.all[key]
+
+
+def states(jobs: Jobs) -> list[str]:
+    return [job.state for job in jobs.all.values()]
+
+
+def test_an_answer(jobs, told, choice, predictor, video):
+    job = jobs.add("a", "v.avi", video.open("rb"), choice)
+    assert job.ended.wait(20) and (job.state, job.sentence) == ("done", "")
+    prediction = job.prediction
+    along = predictor.predict_along(video)
+    assert prediction.path == Path("v.avi") and len(prediction.top) == 3
+    assert prediction.top == along.top and prediction.segments == along.segments  # one window: 3 of 4 seconds
+    end(jobs)
+    row = job.row()
+    assert (row["label"], row["share"]) == prediction.top[0]
+    assert (row["model"], row["state"], row["sure"], row["preview"]) == ("Tiny", "done", None, True)
+    assert 0 < row["seconds"] < 20
+    seen = [about["a"] for about in told if "a" in about]
+    order = ["waiting", "loading", "predicting", "done"]
+    assert seen[-1] == "done" and [order.index(state) for state in seen] == sorted(order.index(s) for s in seen)
+
+
+def test_the_answer_does_not_wait_for_the_preview(jobs, choice, video, monkeypatch):
+    go = threading.Event()
+    monkeypatch.setattr(module, "preview", lambda file, limits: go.wait(20) and b"webm")
+    job = jobs.add("a", "v.avi", video.open("rb"), choice)
+    deadline = time.monotonic() + 20
+    while job.state != "done" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert job.state == "done" and job.prediction and not job.ended.is_set() and not job.row()["preview"]
+    go.set()
+    assert job.ended.wait(20) and job.preview == b"webm" and job.file is None
+
+
+def test_windows_overlap_and_have_pictures(jobs, choice, write_video, tmp_path):
+    path = write_video(tmp_path / "v.avi", 100, fps=10)
+    job = jobs.add("a", "v.avi", path.open("rb"), choice)
+    assert job.ended.wait(20)
+    spans = [(round(10 * s.start_s), round(10 * s.end_s)) for s in job.prediction.segments]
+    assert spans == [(0, 40), (20, 60), (40, 80), (60, 100)]
+    assert len(job.pictures) == 4 and job.clip_frames == 4
+    assert all(picture[:2] == b"\xff\xd8" for pictures in job.pictures for picture in pictures)
+    assert {len(pictures) for pictures in job.pictures} == {4}
+
+
+def test_they_are_answered_in_order_one_at_a_time(jobs, held, predictor, video):
+    started: list[str] = []
+
+    def choice_of(key: str) -> Choice:
+        return Choice(key, key, lambda: started.append(key) or held())
+
+    keys = list("cab")
+    for key in keys:
+        jobs.add(key, key, video.open("rb"), choice_of(key))
+    assert held.loading.wait(20)
+    assert started == ["c"] and states(jobs) == ["loading", "waiting", "waiting"]
+    held.go.set()
+    assert all(jobs.all[key].ended.wait(20) for key in keys)
+    assert started == keys and states(jobs) == ["done"] * 3
+    end(jobs)
+    jobs.add("later", "later", video.open("rb"), choice_of("later"))  # by a new thread
+    assert jobs.all["later"].ended.wait(20) and jobs.all["later"].state == "done"
+
+
+@pytest.mark.parametrize("state", ["uploading", "waiting", "loading", "predicting"])
+def test_cancel(jobs, held, choice, video, write_video, tmp_path, state):
+    slow = Choice("slow", "Slow", held)
+    if state == "predicting":  # a real decoder, of a video that it is not done with
+        held.go.set()
+        path = write_video(tmp_path / "long.avi", [n % 256 for n in range(3000)], size=(240, 320))
+        jobs.add("a", "long.avi", path.open("rb"), slow)
+        while not psutil.Process().children():
+            time.sleep(0.005)
+    else:
+        jobs.add("a", "v.avi", video.open("rb"), slow)
+        assert held.loading.wait(20)
+    if state == "uploading":
+        upload(jobs, "b", b"abc")
+    if state == "waiting":
+        jobs.add("b", "v.avi", video.open("rb"), choice)
+    job = jobs.all.get("b", jobs.all["a"])
+    assert job.state == state
+    before = time.monotonic()
+    jobs.cancel(job.key)
+    held.go.set()
+    assert job.ended.wait(20) and time.monotonic() - before < 5
+    assert (job.state, job.sentence, job.prediction, job.pictures, job.file, job.upload) == (
+        "cancelled", "", None, [], None, None,
+    )  # fmt: skip
+    assert jobs.all["a"].ended.wait(20) and jobs.all["a"].state == ("done" if job.key == "b" else "cancelled")
+    end(jobs)
+    assert not psutil.Process().children()
+    jobs.cancel(job.key)  # again, and one that nobody knows
+    jobs.cancel("nobody")
+    assert job.state == "cancelled"
+
+
+def test_cancelling_what_has_ended_changes_nothing(jobs, choice, video):
+    job = jobs.add("a", "v.avi", video.open("rb"), choice)
+    assert job.ended.wait(20)
+    jobs.cancel("a")
+    assert job.state == "done" and job.prediction
+
+
+def test_clear_forgets_all_and_ends_what_is_on_its_way(jobs, held, choice, video):
+    first = jobs.add("a", "v.avi", video.open("rb"), Choice("slow", "Slow", held))
+    others = [jobs.add("b", "v.avi", video.open("rb"), choice), upload(jobs, "c", b"abc")]
+    assert held.loading.wait(20)
+    jobs.clear()
+    assert jobs.all == {} and [job.state for job in others] == ["cancelled"] * 2
+    held.go.set()
+    assert first.ended.wait(20) and first.state == "cancelled" and jobs.all == {}
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (VideoError("is Tuesday."), "is Tuesday."),
+        (
+            CheckpointError("/srv/my models/x/best.safetensors: no such checkpoint."),
+            "best.safetensors: no such checkpoint.",
+        ),
+        (CheckpointError("../x/y.safetensors: damaged (a/b). Copy it."), "y.safetensors: damaged (a/b). Copy it."),
+        (
+            WeightsError(
+                "i3d could not be kept: ~/.cache/torch/hub is full. Or fetch https://a.org/b/c.pth to /root/x y/z."
+            ),
+            "i3d could not be kept: hub is full. Or fetch https://a.org/b/c.pth to z.",
+        ),
+        (RuntimeError("CUDA out of memory in /usr/lib/x.py"), FAILED_INSIDE),
+        (MemoryError(), FAILED_INSIDE),
+    ],
+)
+def test_errors_are_sentences_without_folders(jobs, failing, choice, video, caplog, error, sentence):
+    with caplog.at_level(logging.ERROR):
+        job = jobs.add("a", "v.avi", video.open("rb"), failing(error))
+        assert job.ended.wait(20)
+    assert (job.state, job.sentence, job.file) == ("failed", sentence, None)
+    assert_sentence(job.sentence)
+    assert ("Traceback" in caplog.text) == (sentence == FAILED_INSIDE)  # in the log only
+    job = jobs.add("b", "v.avi", video.open("rb"), choice)
+    assert job.ended.wait(20) and job.state == "done"
+
+
+def test_what_cannot_be_decoded_fails_and_the_next_is_answered(jobs, choice, video):
+    for key, content in (("a", b"no video"), ("b", video.read_bytes()), ("c", video.read_bytes()[:300])):
+        upload(jobs, key, content)
+        jobs.uploaded(key, choice, wants_preview=True)
+        assert jobs.all[key].ended.wait(20)
+    assert states(jobs) == ["failed", "done", "failed"]
+    assert not FOLDER.search(jobs.all["a"].sentence + jobs.all["c"].sentence)
+
+
+def test_a_page_that_cannot_be_told_ends_nothing(choice, write_video, tmp_path, caplog):
+    def fail(*_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("the page is gone")
+
+    path = write_video(tmp_path / "v.avi", 200)
+    jobs = Jobs(Limits(), fail, fail)
+    for key in "ab":
+        assert jobs.add(key, key, path.open("rb"), choice).ended.wait(20)
+        end(jobs)
+    assert states(jobs) == ["done", "done"] and "the page is gone" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["high", {"a": 1}, None, [0.3]])
+def test_a_checkpoint_that_measured_nonsense_says_nothing_of_being_sure(jobs, predictor, video, value):
+    odd = replace(predictor, about=replace(predictor.about, metrics={"sure_above": value}))
+    job = jobs.add("a", "v.avi", video.open("rb"), Choice("odd", "Odd", lambda: odd))
+    assert job.ended.wait(20) and job.state == "done" and job.row()["sure"] is None
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sure"), [({}, None), ({"sure_above": 0.01}, True), ({"sure_above": 0.999}, False)]
+)
+def test_sure(jobs, predictor, video, metrics, sure):
+    measured = replace(predictor, about=replace(predictor.about, metrics=metrics))
+    job = jobs.add("a", "v.avi", video.open("rb"), Choice("m", "M", lambda: measured))
+    assert job.row()["sure"] is None  # before the answer
+    assert job.ended.wait(20) and job.row()["sure"] is sure
+
+
+# Bounds
+
+
+def test_no_more_than_so_many_wait(jobs, held, video):
+    before = psutil.Process().num_fds()
+    slow = Choice("slow", "Slow", held)
+    for number in range(MOST_WAITING):
+        if number % 2:
+            jobs.add(f"k{number}", "v", video.open("rb"), slow)
+        else:
+            upload(jobs, f"k{number}", b"abc")
+    file = video.open("rb")
+    refused = [jobs.add("x", "v", file, slow), upload(jobs, "y", b"abc")]
+    assert [(job.state, job.sentence) for job in refused] == [("failed", TOO_MANY)] * 2 and file.closed
+    assert psutil.Process().num_fds() <= before + MOST_WAITING
+    jobs.cancel("k0")
+    assert upload(jobs, "z", b"abc").state == "uploading"
+
+
+def test_a_video_that_was_told_there_is_no_file_for(jobs, told):
+    jobs.refuse("a", "v", "there is no such video.")
+    assert jobs.all["a"].row()["sentence"] == "there is no such video." and told == [{"a": "failed"}]
+
+
+def test_only_so_many_are_remembered(jobs, held, video):
+    waiting = jobs.add("waiting", "v", video.open("rb"), Choice("slow", "Slow", held))
+    for number in range(KEPT_JOBS + 30):
+        jobs.refuse(f"k{number}", "v", "no.")
+        jobs.all[f"k{number}"].pictures, jobs.all[f"k{number}"].preview = [[b"jpeg"]], b"webm"
+    assert len(jobs.all) == KEPT_JOBS and jobs.all["waiting"] is waiting  # not those that wait
+    assert list(jobs.all)[-1] == f"k{KEPT_JOBS + 29}"
+    kept = [key for key, job in jobs.all.items() if job.pictures or job.preview]
+    assert KEPT_PICTURES <= len(kept) <= KEPT_PICTURES + 1 and kept == list(jobs.all)[-len(kept) :]
+
+
+def test_a_long_video_is_looked_at_in_part_and_says_so(choice, write_video, tmp_path):
+    path = write_video(tmp_path / "v.avi", [n % 256 for n in range(600)], fps=10)
+    jobs = Jobs(Limits(seconds=30), lambda: None, lambda job, share: None)
+    job = jobs.add("a", "v", path.open("rb"), choice)
+    assert job.ended.wait(30) and job.state == "done"
+    assert job.sentence == "Only its first 30 seconds were looked at."
+    assert job.prediction.segments[-1].end_s == 30
+
+
+@pytest.mark.parametrize("promised", [0, 5, 10**9])
+def test_a_header_that_lies_costs_no_more_windows(jobs, predictor, write_video, tmp_path, promised):
+    """Of 900 frames, each window has 8 and the next starts 4 later: they would be 224."""
+    dense = replace(predictor.about.preprocess, sampling="dense", stride=2)
+    model = replace(predictor, about=replace(predictor.about, preprocess=dense))
+    path = write_video(tmp_path / "v.avi", [n % 256 for n in range(900)])
+    frames = bytearray(path.read_bytes())
+    for at in (48, frames.index(b"strh") + 8 + 32):  # the two places where AVI tells the number of frames
+        assert int.from_bytes(frames[at : at + 4], "little") == 900
+        frames[at : at + 4] = promised.to_bytes(4, "little")
+    path.write_bytes(frames)
+    assert int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)) != 900
+    job = jobs.add("a", "v", path.open("rb"), Choice("d", "D", lambda: model))
+    assert job.ended.wait(30) and job.state == "done", job.sentence
+    assert len(job.pictures) == len(job.prediction.segments) <= module.MOST_WINDOWS + 1
+    if promised < 900:
+        assert len(job.prediction.segments) > 14 and job.prediction.segments[-1].end_s > 58
