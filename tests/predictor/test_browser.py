@@ -169,6 +169,7 @@ def test_another_model_can_be_chosen(desk):
 def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
     field = desk.page.get_by_label("Or a file on the server")
     cells = desk.page.locator(".jp-Cell").count()
+    field.fill("")
     field.press_sequentially("ddabx")
     assert field.input_value() == "ddabx"
     assert desk.page.locator(".jp-Cell").count() == cells
