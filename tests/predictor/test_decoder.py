@@ -147,7 +147,7 @@ def test_pictures_that_are_too_large(write_video, tmp_path):
     assert len(guarded(path, pixels=64 * 80)[1]) == 3
     with pytest.raises(VideoError) as caught:
         guarded(path, pixels=64 * 80 - 1)
-    assert str(caught.value) == "its pictures of 80x64 are larger than the 0.0 megapixels that are taken here."
+    assert str(caught.value) == "its pictures of 80x64 are larger than the 0.0051 megapixels that are taken here."
 
 
 def test_pictures_that_are_larger_than_the_header_says(ffmpeg, tmp_path):

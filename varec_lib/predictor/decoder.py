@@ -61,7 +61,7 @@ def _decode(limits: dict, out: BinaryIO) -> None:
             # Frames that are larger than the header says are scaled down to it, within the limits of memory and time.
             width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
             if width * height > limits["pixels"]:
-                most = f"{limits['pixels'] / 1e6:.1f} megapixels"
+                most = f"{limits['pixels'] / 1e6:.2g} megapixels"
                 raise VideoError(f"its pictures of {width}x{height} are larger than the {most} that are taken here.")
             fps = frame_rate(VIDEO, capture)
             most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))

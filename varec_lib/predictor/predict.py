@@ -53,7 +53,7 @@ class Predictor:
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
-        return Prediction(Path(path), best(self._probabilities(self.clips(path)), self.about.classes, top))
+        return Prediction(Path(path), best(self.probabilities(self.clips(path)), self.about.classes, top))
 
     def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
         """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
@@ -70,9 +70,9 @@ class Predictor:
 
     def along(self, native_fps: float, **options: Any) -> Along:
         """An answer to be given frame by frame; options as `Along` has them."""
-        return Along(self.about.preprocess, self.about.classes, self._probabilities, native_fps=native_fps, **options)
+        return Along(self.about.preprocess, self.about.classes, self.probabilities, native_fps=native_fps, **options)
 
-    def _probabilities(self, clips: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
         """Mean over uint8 clips `(V, T, C, H, W)`: `(K,)`."""
         return class_probabilities(self.model, clips[None], self.about.preprocess, self.precision)[0]
 
