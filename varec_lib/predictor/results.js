@@ -33,7 +33,7 @@ function cancelButton(video, cancel) {
 function verdict(video, details) {
   const badge = { true: ["sure", "Sure"], false: ["unsure", "Not sure"] }[video.sure];
   const best = h("span", { class: "vp-best" }, shown(video.label));
-  const parts = [h("p", { class: "vp-verdict" }, video.sure === false ? "Not sure; the best guess is " : null, best, h("span", { class: "vp-share" }, percent(video.share)))];
+  const parts = [h("p", { class: "vp-verdict" }, video.sure === false ? "The best guess is " : null, best, h("span", { class: "vp-share" }, percent(video.share)))];
   const bound = details && details.sure_above !== null ? percent(details.sure_above) : null;
   const why = {
     true: `From ${bound} on, this model was right nine times in ten on its validation videos.`,
