@@ -255,7 +255,8 @@ class Jobs:
         job.seconds, job.pictures = time.perf_counter() - start, along.shown
         sure_above = predictor.about.metrics.get("sure_above")
         job.sure_above = sure_above if isinstance(sure_above, int | float) else None
-        job.sentence = f"Only its first {segments[-1].end_s:.0f} seconds were looked at." if video.cut else ""
+        seconds = min(segments[-1].end_s, self.limits.seconds)
+        job.sentence = f"Only its first {seconds:.0f} seconds were looked at." if video.cut else ""
         job.prediction = Prediction(Path(job.name), top, segments)
 
     def _end(self, job: Job, state: str, sentence: str = "") -> None:
