@@ -99,13 +99,16 @@ def test_every_frame_is_in_a_window_but_for_half_a_hop_at_the_end(along_of):
         (30, {"fps": 15.0}, 0.0, 60, 15),
         (10, {"fps": 15.0}, 0.0, 40, 10),
         (0, {}, 0.0, 100, 25),
+        (2000, {}, 0.0, 1000, 2000),  # which must be held
+        (1e9, {}, 0.0, 1000, 1e9),
+        (2000, {}, 1.0, 2000, 2000),  # as it was asked for
         (0, {"fps": 15.0}, 0.0, 100, 25),
         (30, DENSE, 9.0, 8, 30),
         (30, DENSE | {"fps": 15.0}, 0.0, 8, 15),
     ],
 )
 def test_a_window_is_as_long_as_clips_or_seconds(along_of, native, spec, seconds, length, rate):
-    along = fed(along_of(native, spec, seconds=seconds), 250)
+    along = fed(along_of(native, spec, seconds=seconds), max(length, 250))
     assert spans(along)[0] == (0, length)
     assert along.segments[0].end_s == pytest.approx(length / rate)
 

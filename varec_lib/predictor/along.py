@@ -14,7 +14,7 @@ from varec_lib.errors import ConfigError
 
 Top = list[tuple[str, float]]  # classes and their probabilities, best first
 UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
-WINDOW_S = 4.0  # length of a segment for a model that takes frames from all over a video
+WINDOW_S, WINDOW_FRAMES = 4.0, 1000  # length of a segment for a model that takes frames from all over a video, at most
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Along:
         if 0 < spec.fps < native_fps:  # of the frames that are kept
             self.rate = spec.fps
         dense = spec.num_frames * spec.stride
-        length = dense if spec.sampling == "dense" else round((seconds or WINDOW_S) * self.rate)
+        usual = min(WINDOW_S * self.rate, WINDOW_FRAMES)
+        length = dense if spec.sampling == "dense" else round(seconds * self.rate or usual)
         self.length = max(length, spec.num_frames)
         self.hop = max(round(hop * self.length), 1)
         self.latest: deque[np.ndarray] = deque(maxlen=self.length)

@@ -55,13 +55,12 @@ class VideoPredictor(anywidget.AnyWidget):
         limits: Limits | None = None,
     ) -> None:
         limits = limits or Limits()
+        self._showing, self._numbers = threading.RLock(), count(1)
+        self._jobs = Jobs(limits, self._show, self._progress)
         self._experiments = Path(experiments_dir)
         self._server_files = Path(server_files).resolve() if server_files else None
         self._samples = sample_clips(samples_dir) if samples_dir else []
         self._choices = model_choices(self._experiments)
-        self._numbers = count(1)
-        self._showing = threading.RLock()
-        self._jobs = Jobs(limits, self._show, self._progress)
         super().__init__(
             models=self._offered(),
             model=self._choices[0].name,
