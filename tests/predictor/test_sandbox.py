@@ -40,12 +40,12 @@ def video(tmp_path_factory, write_video) -> Path:
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory, ffmpeg) -> Path:
-    """500 frames of 4096x2160: many seconds of work."""
+    """4000 frames of 4096x2160: more than 20 seconds of work."""
     folder = tmp_path_factory.mktemp("long")
-    source = "testsrc2=s=4096x2160:r=25:d=0.4"
-    ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", "-c:v", "mjpeg", folder / "short.avi")
-    ffmpeg("-stream_loop", "50", "-i", folder / "short.avi", "-c", "copy", folder / "long.avi")
-    return folder / "long.avi"
+    source, codec = "testsrc2=s=4096x2160:r=25:d=0.4", ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "48"]
+    ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", *codec, folder / "short.mkv")
+    ffmpeg("-stream_loop", "400", "-i", folder / "short.mkv", "-c", "copy", folder / "long.mkv")
+    return folder / "long.mkv"
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_modules_that_lie_around_are_not_run(opened, tmp_path, monkeypatch):
 PARENT = """
 import sys, time
 from varec_lib.predictor.sandbox import GuardedVideo, Limits, preview
-file, limits = open(sys.argv[1], "rb"), Limits(stall_s=3)
+file, limits = open(sys.argv[1], "rb"), Limits(stall_s=2)
 if sys.argv[2] == "preview":
     preview(file, limits)
 with GuardedVideo(file, short_side=0, rate=float(sys.argv[2]), limits=limits) as video:
@@ -281,16 +281,24 @@ with GuardedVideo(file, short_side=0, rate=float(sys.argv[2]), limits=limits) as
 """
 
 
+def busy(process: psutil.Process) -> bool:
+    try:
+        return process.cpu_times().user > 0.4
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.parametrize("doing", ["0", "0.001", "preview"], ids=["waits for us", "decodes", "preview"])
 def test_it_ends_with_the_process_that_started_it(long_video, doing):
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(long_video), doing], stdout=subprocess.PIPE)
     if doing != "preview":
         assert parent.stdout.readline() == b"reading\n"
-    while not (children := psutil.Process(parent.pid).children(recursive=True)):
+    children: list[psutil.Process] = []
+    while not children or (doing != "0" and not busy(children[0])):
         assert parent.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.3)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        time.sleep(0.02)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert psutil.wait_procs(children, timeout=15)[1] == []
+    assert psutil.wait_procs(children, timeout=8)[1] == []
