@@ -56,7 +56,7 @@ def test_r3d18_gives_torchvisions_scores_for_torchvisions_weights(torchvisions):
         torch.testing.assert_close(network(clips), expected, rtol=1e-4, atol=1e-4)
     assert expected.std() > 0.01
     assert about.classes == kinetics_classes()
-    assert (about.model, about.arguments) == ("r3d18", {})
+    assert (about.model, about.arguments, about.metrics) == ("r3d18", {}, {})  # no "sure_above": it was not measured
     assert about.preprocess == PreprocessSpec(
         16, (112, 112), *KINETICS, sampling="dense", stride=1, short_side=128, fps=15.0
     )
@@ -98,6 +98,8 @@ def test_i3d_is_described_with_its_classes_and_clips(i3d_weights):
     assert network.head[1].out_features == 400
     assert not any(module.training for module in network.modules())
     assert (about.model, about.arguments, about.classes) == ("i3d", {}, kinetics_classes())
+    assert about.metrics == {"sure_above": pretrained.SURE_ABOVE["i3d"]}
+    assert 1 / 400 < about.metrics["sure_above"] < 1
     assert (
         about.preprocess
         == SPEC
@@ -105,6 +107,12 @@ def test_i3d_is_described_with_its_classes_and_clips(i3d_weights):
             64, (224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), sampling="dense", stride=1, short_side=256, fps=25.0
         )
     )
+
+
+def test_a_description_can_be_changed_without_changing_the_next_one(torchvisions, monkeypatch):
+    monkeypatch.setitem(pretrained.SURE_ABOVE, "r3d18", 0.5)
+    load_pretrained("r3d18")[1].metrics["sure_above"] = 0.1
+    assert load_pretrained("r3d18")[1].metrics == {"sure_above": 0.5}
 
 
 def frozen(model: str, **others: object) -> dict[str, object]:
