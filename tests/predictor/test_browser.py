@@ -185,7 +185,7 @@ def test_by_keyboard_alone(desk, films):
     assert float(outline.removesuffix("px")) >= 2  # the focus can be seen
     with page.expect_file_chooser() as dialog:
         page.keyboard.press("Enter")
-    dialog.value.set_files(str(films["keyboard"]))
+    dialog.value.set_files([str(films["first"]), str(films["keyboard"])])
     desk.answer("keyboard.mp4")
     reached = []
     for _ in range(60):

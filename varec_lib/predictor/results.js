@@ -36,10 +36,10 @@ function verdict(video, details) {
   const parts = [h("p", { class: "vp-verdict" }, video.sure === false ? "The best guess is " : null, best, h("span", { class: "vp-share" }, percent(video.share)))];
   const bound = details && details.sure_above !== null ? percent(details.sure_above) : null;
   const why = {
-    true: `From ${bound} on, this model was right nine times in ten on its validation videos.`,
-    false: details?.sure_above < 1 ? `Below ${bound}, this model was wrong too often on its validation videos.` : "This model was never right nine times in ten on its validation videos.",
-    null: "How sure this model must be to be trusted was not measured.",
-  }[video.sure];
+    undefined: "How sure this model must be to be trusted was not measured.",
+    true: `Sure means ${bound} or more: nine in ten such answers were right on validation videos.`,
+    false: "No answers of this model were right nine times in ten on its validation videos.",
+  }[details?.sure_above === null ? undefined : details?.sure_above < 1];
   if (badge) parts.unshift(h("span", { class: `vp-badge vp-${badge[0]}` }, badge[1]));
   if (details) parts.push(h("p", { class: "vp-soft" }, why));
   if (video.sentence) parts.push(h("p", { class: "vp-note" }, video.sentence));
