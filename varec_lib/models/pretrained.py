@@ -13,7 +13,8 @@ from varec_lib.models.fetch import fetch
 from varec_lib.models.registry import build_model, model_entry
 from varec_lib.models.weights import weights_for
 
-CLASSIFIERS = ("i3d", "r3d18")  # Top probability from which on an answer counts as sure, by `sure_above`. For I3D it was fitted here, as nobody's
+CLASSIFIERS = ("i3d", "r3d18")  # models with weights for Kinetics-400's classes
+# Top probability from which on an answer counts as sure, by `sure_above`. For I3D it was fitted here, as nobody's
 # validation split is at hand: on the 144 training and validation clips of the four classes of UCF-101 that the course
 # has a Kinetics name for, windows along the video averaged. It asks for 0.95 right instead of 0.9, because of all clips
 # 0.89 are right anyway, and at 0.9 nearly everything would be sure (0.16). On the same classes' 56 test clips 0.82
