@@ -8,7 +8,7 @@ import pytest
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
-from varec_lib.training.experiment import Experiment, latest_experiment
+from varec_lib.training.experiment import Experiment, finished_experiments, latest_experiment
 
 
 def finished(root, minutes_ago: float = 0, **settings) -> Experiment:
@@ -73,6 +73,14 @@ def test_latest_passes_over_what_is_no_finished_experiment(tmp_path):
     finished(tmp_path, 10).best_checkpoint.unlink()
     (finished(tmp_path, 5).folder / "results.json").unlink()
     assert latest_experiment(tmp_path) == good
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"test": {}}'])
+def test_finished_experiments_come_newest_first_without_what_others_left(tmp_path, content):
+    folders = [finished(tmp_path, minutes_ago).folder for minutes_ago in (2, 1, 3)]
+    (finished(tmp_path).folder / "results.json").write_text(content)
+    found = [experiment.folder for experiment in finished_experiments(tmp_path)]
+    assert found == [folders[1], folders[0], folders[2]]
 
 
 def test_place_that_cannot_be_written(tmp_path):

@@ -107,10 +107,10 @@ def finished_experiments(experiments_dir: Path | str) -> Iterator[Experiment]:
     for file in files:
         experiment = Experiment(file.parent)
         try:
-            _, results = experiment.config, experiment.results
-        except (ConfigError, OSError, ValueError, TypeError):
+            _, stopped = experiment.config, experiment.results["stopped"]
+        except (ConfigError, OSError, ValueError, TypeError, KeyError):
             continue  # not an experiment
-        if results["stopped"] != "interrupted" and experiment.best_checkpoint.is_file():
+        if stopped != "interrupted" and experiment.best_checkpoint.is_file():
             yield experiment
 
 
