@@ -5,14 +5,18 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from varec_lib.config import TrainConfig
 from varec_lib.predictor.widget import VideoPredictor
 from varec_lib.training.experiment import Experiment
 
+SANDBOX = re.compile(r"varec_lib\.predictor\.decoder|ffmpeg")
 FOLDER = re.compile(r"(?<![\w:/])[~.]*/\w")  # the beginning of a path, but not of an address or of "and/or"
 
 
@@ -68,6 +72,16 @@ class Page:
     def said(self, about: str) -> list[tuple[dict[str, Any], list[bytes]]]:
         """Messages of a kind."""
         return [(content, buffers) for content, buffers in self.sent if content["about"] == about]
+
+
+def sandboxes() -> list[psutil.Process]:
+    """What decodes for this process right now; it may have other children, such as the browser of other tests."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.status() == psutil.STATUS_ZOMBIE or SANDBOX.search(" ".join(child.cmdline())):
+                found.append(child)
+    return found
 
 
 def assert_sentence(text: str) -> None:

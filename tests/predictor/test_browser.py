@@ -290,3 +290,18 @@ def test_a_camera_that_cannot_be_used_is_said_plainly(opened, launch, app_url, f
     alert.wait_for()
     assert sentence in alert.inner_text()
     desk.page.context.close()
+
+
+def test_four_visitors_at_once_see_only_their_own(opened, browser, app_url, films):
+    names = ["first", "second", "long", "short"]
+    desks = [opened(browser, "app", app_url) for _ in names]
+    for desk, name in zip(desks, names, strict=True):
+        desk.choose(films[name])
+    for desk, name in zip(desks, names, strict=True):
+        assert "%" in desk.answer(f"{name}.mp4")
+        assert desk.page.locator("tbody tr").count() == 1
+        shown = desk.page.locator("body").text_content()
+        assert f"{name}.mp4" in shown
+        assert not any(f"{other}.mp4" in shown for other in names if other != name)
+    for desk in desks:
+        desk.page.context.close()

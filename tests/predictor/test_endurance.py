@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_client import KernelManager
-from page import Page, make_experiment
+from page import Page, make_experiment, sandboxes
 
 from varec_lib.predictor.jobs import FAILED_INSIDE
 from varec_lib.predictor.predict import Predictor
@@ -37,7 +37,7 @@ def used() -> tuple[float, int, int, int]:
         if thread.name == "predictor":
             thread.join(30)
     this = psutil.Process()
-    return this.memory_info().rss / 1e6, this.num_fds(), this.num_threads(), len(this.children(recursive=True))
+    return this.memory_info().rss / 1e6, this.num_fds(), this.num_threads(), len(sandboxes())
 
 
 def test_a_hundred_uploads_in_a_row_use_no_more_than_the_first_ones(experiments, write_video, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from page import FOLDER, assert_sentence
+from page import FOLDER, assert_sentence, sandboxes
 
 from varec_lib.data.decode import cv2
 from varec_lib.errors import CheckpointError, VideoError, WeightsError
@@ -169,7 +169,7 @@ def test_cancel(jobs, held, choice, video, write_video, tmp_path, state):
         held.go.set()
         path = write_video(tmp_path / "long.avi", [n % 256 for n in range(3000)], size=(240, 320))
         jobs.add("a", "long.avi", path.open("rb"), slow)
-        while not psutil.Process().children():
+        while not sandboxes():
             time.sleep(0.005)
     else:
         jobs.add("a", "v.avi", video.open("rb"), slow)
@@ -189,7 +189,7 @@ def test_cancel(jobs, held, choice, video, write_video, tmp_path, state):
     )  # fmt: skip
     assert jobs.all["a"].ended.wait(20) and jobs.all["a"].state == ("done" if job.key == "b" else "cancelled")
     end(jobs)
-    assert not psutil.Process().children()
+    assert not sandboxes()
     jobs.cancel(job.key)  # again, and one that nobody knows
     jobs.cancel("nobody")
     assert job.state == "cancelled"

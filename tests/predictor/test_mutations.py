@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from page import Page, assert_sentence, make_experiment
+from page import Page, assert_sentence, make_experiment, sandboxes
 
 from varec_lib.predictor.jobs import FAILED_INSIDE
 
@@ -178,7 +178,7 @@ def answers(pages) -> Callable[[list[tuple[str, bytes]]], list[str]]:
         for page in pages:
             page.settle()
         assert [state for state in states if state not in ("done", "failed")] == []
-        assert psutil.Process().num_fds() <= before and not psutil.Process().children()
+        assert psutil.Process().num_fds() <= before and not sandboxes()
         return states
 
     return all_of

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from page import sandboxes
 
 from varec_lib.data.decode import cv2, probe
 from varec_lib.predictor.sandbox import PREVIEW_BYTES, Limits, preview
@@ -57,8 +57,8 @@ def test_a_preview_takes_no_longer_than_a_stall_may(ffmpeg, tmp_path):
     """Which is asked for in vain of 500 frames of 4096x2160."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=4096x2160:r=25:d=0.4", "-c:v", "mjpeg", tmp_path / "short.avi")
     ffmpeg("-stream_loop", "50", "-i", tmp_path / "short.avi", "-c", "copy", tmp_path / "long.avi")
-    start, before = time.monotonic(), psutil.Process().children()
+    start, before = time.monotonic(), sandboxes()
     with (tmp_path / "long.avi").open("rb") as file:
         assert preview(file, Limits(stall_s=0.5)) == b""
-    assert psutil.Process().children() == before
+    assert sandboxes() == before
     assert time.monotonic() - start < 3

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import psutil
 import pytest
+from page import sandboxes
 
 from varec_lib.errors import VideoError
 from varec_lib.predictor import sandbox
@@ -27,9 +28,9 @@ START = json.dumps({"fps": 10.0, "frames": 3}).encode()
 def nothing_is_left() -> Iterator[None]:
     """No child, no zombie, no open file more than before."""
     this = psutil.Process()
-    before = (this.num_fds(), this.children(recursive=True))
+    before = (this.num_fds(), sandboxes())
     yield
-    assert (this.num_fds(), this.children(recursive=True)) == before
+    assert (this.num_fds(), sandboxes()) == before
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from page import FOLDER, Page, assert_sentence, make_experiment
+from page import FOLDER, Page, assert_sentence, make_experiment, sandboxes
 
 from varec_lib.errors import VideoError
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
@@ -272,9 +272,9 @@ def test_closing_ends_what_is_on_its_way(experiments, write_video, tmp_path):
     page = Page(experiments, limits=Limits())
     path = write_video(tmp_path / "long.avi", [n % 256 for n in range(2000)], size=(240, 320))
     jobs = [page.widget._jobs.all[page.upload(path.read_bytes(), end=end)] for end in (True, True, False)]
-    while not psutil.Process().children():
+    while not sandboxes():
         time.sleep(0.005)
     page.widget.close()
     assert all(job.ended.wait(10) and job.state == "cancelled" for job in jobs)
     page.settle()
-    assert not psutil.Process().children() and psutil.Process().num_fds() == before and page.widget.rows == []
+    assert not sandboxes() and psutil.Process().num_fds() == before and page.widget.rows == []
