@@ -150,7 +150,7 @@ def open_desk(browser, host: str, url: str, **options) -> Desk:
     """A new page with the predictor ready for use."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
     page = context.new_page()
-    page.on("filechooser", lambda _: None)  # else dialogs are caught from an unknown moment after somebody waits for one
+    page.on("filechooser", lambda _: None)  # else dialogs are caught only some time after one is awaited
     page.goto(url)
     if host == "lab":
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT_MS)
