@@ -226,7 +226,7 @@ def test_clear_forgets_all_and_ends_what_is_on_its_way(jobs, held, choice, video
         (CheckpointError("../x/y.safetensors: damaged (a/b). Copy it."), "y.safetensors: damaged (a/b). Copy it."),
         (
             WeightsError(
-                "i3d could not be kept: ~/.cache/torch/hub is full. Or fetch https://a.org/b/c.pth to /root/x y/z."
+                "i3d could not be kept: ~/.cache/torch/hub is full. Or fetch https://a.org/b/c.pth to /srv/x y/z."
             ),
             "i3d could not be kept: hub is full. Or fetch https://a.org/b/c.pth to z.",
         ),
