@@ -166,6 +166,15 @@ def test_a_long_video_has_its_windows_further_apart(along_of, frames, hop):
     assert frames - spans(along)[-1][1] <= along.hop / 2
 
 
+@pytest.mark.parametrize(
+    ("apart_s", "starts"), [(0, [0, 4, 8, 12]), (0.3, [0, 4, 8, 12]), (0.6, [0, 6, 12]), (5, [0, 8])]
+)
+def test_windows_start_apart_but_leave_no_frame_out(along_of, apart_s, starts):
+    """Eight frames each at ten a second: half of one is 0.4 s, and a whole one the most they may be apart."""
+    along = along_of(spec=DENSE, hop=0.5, apart_s=apart_s)
+    assert spans(fed(along, 20)) == [(start, start + 8) for start in starts]
+
+
 def test_a_short_video_is_not_spread(along_of):
     along = along_of(spec=DENSE, hop=0.5)
     along.spread(20, 30)

@@ -52,8 +52,9 @@ class Along:
 
     A window is as long as the clips the model was trained on where these are dense; for a model that takes frames from
     all over a video it has `seconds`. The next one starts `hop` windows later: 1 puts them side by side, 0.5 lets each
-    share half of its frames with the one before. `native_fps` is the video's rate before it was thinned out to the
-    specification's, 0 where it is unknown. `score` gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`.
+    share half of its frames with the one before, or fewer where windows would then start less than `apart_s` apart.
+    `native_fps` is the video's rate before it was thinned out to the specification's, 0 where it is unknown. `score`
+    gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`.
     `seen` is called with each window's segment and clip, uint8 `(T, C, H, W)`; what it returns is kept in `shown`.
     """
 
@@ -67,6 +68,7 @@ class Along:
         top: int = 5,
         seconds: float = 0.0,
         hop: float = 1.0,
+        apart_s: float = 0.0,
         seen: Callable[[Segment, torch.Tensor], Any] | None = None,
     ) -> None:
         self.spec, self.classes, self.score, self.top, self.seen = spec, classes, score, top, seen
@@ -77,7 +79,7 @@ class Along:
         usual = min(WINDOW_S * self.rate, WINDOW_FRAMES)
         length = dense if spec.sampling == "dense" else round(seconds * self.rate or usual)
         self.length = max(length, spec.num_frames)
-        self.hop = max(round(hop * self.length), 1)
+        self.hop = max(round(hop * self.length), min(round(apart_s * self.rate), self.length), 1)
         self.latest: deque[np.ndarray] = deque(maxlen=self.length)
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []

@@ -22,6 +22,7 @@ from varec_lib.predictor.sandbox import Cancelled, GuardedVideo, Limits, preview
 from varec_lib.predictor.upload import Upload
 
 ENDED = ("done", "failed", "cancelled")  # states of videos that have their answer
+STEP_S = 1.0  # from one window to the next, at least: short ones side by side would take longer than they tell
 MOST_WINDOWS = 30  # of a video: longer ones have theirs further apart
 MOST_PICTURES = 16  # of a window
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
@@ -240,7 +241,7 @@ class Jobs:
         with GuardedVideo(
             job.file, short_side=spec.short_side, rate=spec.fps, limits=self.limits, cancelled=job.cancelled
         ) as video:
-            along = predictor.along(video.fps, hop=0.5, seen=job.see)
+            along = predictor.along(video.fps, hop=0.5, apart_s=STEP_S, seen=job.see)
             expected = video.frames * min(along.rate / video.fps, 1) if video.fps else video.frames
             along.spread(round(expected), MOST_WINDOWS)
             told = start
