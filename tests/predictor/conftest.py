@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from page import make_experiment
 
 from varec_lib.config import TrainConfig
 from varec_lib.course import NOTEBOOKS
@@ -23,6 +24,13 @@ QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "-
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 START_S = 120
 WAIT_MS = 60_000
+
+
+@pytest.fixture
+def experiments(tmp_path, tiny_checkpoint) -> Path:
+    """A folder, with a space in its name, that holds one experiment of a minute ago: `tiny_checkpoint`."""
+    make_experiment(tmp_path / "my experiments", tiny_checkpoint, "first", age_s=60)
+    return tmp_path / "my experiments"
 
 
 @pytest.fixture(scope="session")

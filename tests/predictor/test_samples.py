@@ -9,17 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from page import Page, make_experiment
+from page import Page
 
 from varec_lib.predictor import choices
 from varec_lib.predictor.jobs import MOST_WAITING
 from varec_lib.predictor.samples import MOST_SAMPLES
-
-
-@pytest.fixture
-def experiments(tmp_path, tiny_checkpoint) -> Path:
-    make_experiment(tmp_path / "my experiments", tiny_checkpoint, "first", age_s=60)
-    return tmp_path / "my experiments"
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ from varec_lib.predictor.sandbox import Limits
 
 
 @pytest.fixture
-def experiments(tmp_path, tiny_checkpoint) -> Path:
-    make_experiment(tmp_path / "my experiments", tiny_checkpoint, "first", age_s=60)
-    return tmp_path / "my experiments"
-
-
-@pytest.fixture
 def files(tmp_path, write_video) -> Path:
     """A video on the server."""
     write_video(tmp_path / "files" / "a.avi", 30)

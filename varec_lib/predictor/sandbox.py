@@ -24,7 +24,7 @@ import numpy as np
 from varec_lib.errors import VarecError, VideoError
 from varec_lib.predictor.decoder import FORMATS, FRAME, HEAD, JSON, SIZE
 
-KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
+KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -v "$0" 2>/dev/null; shift; exec "$@"'  # macOS knows no -v
 PREVIEW_BYTES = 1_500_000  # Jupyter drops messages beyond 1 MB a second, averaged over three
 NONSENSE = "its decoder sent nonsense; the video is damaged, or made to do so."
