@@ -172,6 +172,9 @@ def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
     field.fill("")
     field.press_sequentially("ddabx")
     assert field.input_value() == "ddabx"
+    desk.page.locator(".vp-zone").focus()
+    desk.page.keyboard.press("b")  # in a notebook: a new cell below
+    desk.page.wait_for_timeout(500)
     assert desk.page.locator(".jp-Cell").count() == cells
     field.fill("")
 

@@ -345,3 +345,13 @@ def test_a_header_that_lies_costs_no_more_windows(jobs, predictor, write_video, 
     assert len(job.pictures) == len(job.prediction.segments) <= module.MOST_WINDOWS + 1
     if promised < 900:
         assert len(job.prediction.segments) > 14 and job.prediction.segments[-1].end_s > 58
+
+
+def test_short_windows_are_a_second_apart_or_side_by_side(jobs, predictor, write_video, tmp_path):
+    """Four frames at ten a second are 0.4 s: half of that would be many windows for little news."""
+    about = replace(predictor.about, preprocess=replace(predictor.about.preprocess, sampling="dense", stride=1))
+    dense = replace(predictor, about=about)
+    path = write_video(tmp_path / "v.avi", 40, fps=10)
+    job = jobs.add("a", "v.avi", path.open("rb"), Choice("dense", "Dense", lambda: dense))
+    end(jobs)
+    assert [segment.start_s for segment in job.prediction.segments] == pytest.approx([0.4 * n for n in range(10)])

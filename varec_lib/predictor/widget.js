@@ -3,6 +3,8 @@
 // An element with properties, attributes and children; null children are left out.
 function h(tag, properties, ...children) {
   const element = document.createElement(tag);
+  // Keeps JupyterLab from taking keys for its shortcuts while this has the focus; on a parent it would come too late.
+  element.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const [name, value] of Object.entries(properties)) {
     if (name in element && name !== "class") element[name] = value;
     else element.setAttribute(name, value);
@@ -56,8 +58,7 @@ class View {
     this.table = resultsTable((key) => this.choose(key, true), (key) => uploads.cancel(key));
     this.all = h("section", { class: "vp-all", hidden: true, "aria-label": "All videos" }, h("div", { class: "vp-scroll", tabIndex: 0, role: "group", "aria-label": "Table of all videos" }, this.table.table), this.tableButtons());
     const input_ = h("section", { class: "vp-input", "aria-label": "Choose a video" }, this.models(), button, input, record, this.camera.panel, this.alert, this.samples(), this.path());
-    // The attribute keeps JupyterLab from taking what is typed here for its shortcuts: "dd" would delete the cell.
-    this.root = h("div", { class: "varec", "data-lm-suppress-shortcuts": "true" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
+    this.root = h("div", { class: "varec" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
     acceptDrops(this.root, take);
 
     const listen = (name, act) => {
