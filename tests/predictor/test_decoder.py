@@ -120,6 +120,16 @@ def test_a_damaged_video_gives_the_same_frames_as_far_as_it_goes(write_video, tm
     assert_alike(path)
 
 
+@pytest.mark.parametrize("name", ["v.mkv", "v.mp4", "v.webm"])
+def test_a_video_of_uneven_rate_reaches_as_far_as_its_header_promises(encoded, ffmpeg, tmp_path, name):
+    """A quarter of its frames is there in the second half."""
+    uneven = ["-vf", "tpad=stop=60,select='lt(t,3)+not(mod(n,4))'", "-fps_mode", "vfr"]
+    ffmpeg("-i", encoded("h264.mp4"), "-an", *uneven, tmp_path / name)
+    video, frames = guarded(tmp_path / name)
+    assert 40 < len(frames) < 70
+    assert video.reached_s == pytest.approx(6.3, abs=0.3) and video.promised_s == pytest.approx(6.4, abs=1)
+
+
 # Limits
 
 

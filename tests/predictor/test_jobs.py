@@ -1,6 +1,7 @@
 """Videos in line: answered one after the other, cancelled at any time, forgotten in the end, whatever goes wrong."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -326,6 +327,21 @@ def test_a_long_video_is_looked_at_in_part_and_says_so(choice, write_video, tmp_
     assert job.ended.wait(30) and job.state == "done"
     assert job.sentence == "Only its first 30 seconds were looked at."
     assert job.prediction.segments[-1].end_s == 30
+
+
+@pytest.mark.parametrize("name", ["v.avi", "v.mkv"])
+def test_a_video_that_ends_early_is_answered_and_says_so(jobs, choice, write_video, tmp_path, name):
+    path = write_video(tmp_path / name, [n * 7 % 256 for n in range(200)], fps=10)
+    whole = jobs.add("whole", "v", path.open("rb"), choice)
+    assert whole.ended.wait(30) and (whole.state, whole.sentence) == ("done", "")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    cut = jobs.add("cut", "v", path.open("rb"), choice)
+    assert cut.ended.wait(30) and cut.state == "done"
+    reached, promised = re.fullmatch(
+        r"Only (.*) of (.*) seconds could be read; it may be cut short\.", cut.sentence
+    ).groups()
+    assert 8 < float(reached) < 18 and float(promised) == 20
+    assert cut.prediction.segments[-1].end_s == pytest.approx(float(reached), abs=0.3)
 
 
 @pytest.mark.parametrize("promised", [0, 5, 10**9])

@@ -22,6 +22,7 @@ from varec_lib.predictor.decoder import FRAME, HEAD, JSON, SIZE
 from varec_lib.predictor.sandbox import KEPT_ENVIRONMENT, Cancelled, GuardedVideo, Limits
 
 START = json.dumps({"fps": 10.0, "frames": 3}).encode()
+END = json.dumps({"cut": True, "reached_s": 4.9, "promised_s": 5.0}).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -200,8 +201,9 @@ NONSENSE = {
     "a picture first": picture(2, 2),
     "an unknown kind": FIRST + message(b"X", b"abc"),
     "nothing after the first word": FIRST,
-    "no picture at all": FIRST + message(JSON, b'{"frames": 0, "cut": false}'),
+    "no picture at all": FIRST + message(JSON, END),
     "an end without its word": FIRST + picture(2, 2) + message(JSON, b"{}"),
+    "an end at no time": FIRST + picture(2, 2) + message(JSON, END.replace(b"4.9", b"NaN")),
     "a picture of nothing": FIRST + picture(0, 0),
     "a picture without a width": FIRST + picture(5, 0),
     "a picture of another size": FIRST + message(FRAME, SIZE.pack(2, 3) + bytes(12)),
@@ -226,11 +228,11 @@ def test_an_error_from_a_decoder_is_its_sentence(opened, instead, tmp_path):
 
 def test_sense_from_a_decoder(opened, instead, tmp_path):
     """So that the tests above fail at what they say."""
-    end = message(JSON, b'{"frames": 50, "cut": true}')
-    (tmp_path / "said").write_bytes(FIRST + 50 * picture(2, 3) + end)
+    (tmp_path / "said").write_bytes(FIRST + 50 * picture(2, 3) + message(JSON, END))
     instead("cat", str(tmp_path / "said"))
     with opened(frames=50) as reading:
-        assert {frame.shape for frame in reading} == {(2, 3, 3)} and reading.cut
+        assert {frame.shape for frame in reading} == {(2, 3, 3)}
+        assert (reading.cut, reading.reached_s, reading.promised_s) == (True, 4.9, 5)
 
 
 # What a decoder has

@@ -256,8 +256,7 @@ class Jobs:
         job.seconds, job.pictures = time.perf_counter() - start, along.shown
         sure_above = predictor.about.metrics.get("sure_above")
         job.sure_above = sure_above if isinstance(sure_above, int | float) else None
-        seconds = min(segments[-1].end_s, self.limits.seconds)
-        job.sentence = f"Only its first {seconds:.0f} seconds were looked at." if video.cut else ""
+        job.sentence = _left_out(video, min(segments[-1].end_s, self.limits.seconds))
         job.prediction = Prediction(Path(job.name), top, segments)
 
     def _end(self, job: Job, state: str, sentence: str = "") -> None:
@@ -267,6 +266,16 @@ class Jobs:
             job.prediction, job.pictures = None, []
         job.state, job.sentence = state, PATH.sub(r"\1", sentence)
         job.ended.set()
+
+
+def _left_out(video: GuardedVideo, seconds: float) -> str:
+    """What is to be known of an answer that covers the first `seconds`; empty where that is all."""
+    if video.cut:
+        return f"Only its first {seconds:.0f} seconds were looked at."
+    tolerated_s = max(1.0, 0.1 * video.promised_s)  # headers are not exact, and the last frame may have been left out
+    if 0 < video.reached_s < video.promised_s - tolerated_s:
+        return f"Only {video.reached_s:.1f} of {video.promised_s:.1f} seconds could be read; it may be cut short."
+    return ""
 
 
 def _cropped(frame: np.ndarray, predictor: Predictor) -> np.ndarray:

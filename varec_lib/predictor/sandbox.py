@@ -76,9 +76,9 @@ class GuardedVideo:
     """The frames of an open video file, decoded in a process of its own; a context manager to iterate over.
 
     `fps` is the video's rate, 0 where unknown, `frames` how many its header promises within the limits (it may lie, or
-    tell none: 0), `cut` whether the limits ended it early (known when all frames were read). Frames are RGB `(H, W, 3)`
-    uint8, thinned out to `rate` and scaled down to `short_side` as `decode_video` does it. Raises `VideoError` with a
-    sentence that names no file.
+    tell none: 0). Known when all frames were read: `cut`, whether the limits ended it early, and how far its pictures
+    reach and its header promises, in seconds (0: unknown). Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and
+    scaled down to `short_side` as `decode_video` does it. Raises `VideoError` with a sentence that names no file.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class GuardedVideo:
         check_size(os.fstat(file.fileno()).st_size, limits)
         self.file, self.limits, self.cancelled = file, limits, cancelled or threading.Event()
         self.order = json.dumps(asdict(limits) | {"short_side": short_side, "fps": rate, "parent": os.getpid()})
-        self.fps, self.frames, self.cut = 0.0, 0, False
+        self.fps, self.frames = 0.0, 0
+        self.cut, self.reached_s, self.promised_s = False, 0.0, 0.0
 
     def __enter__(self) -> "GuardedVideo":
         command = [sys.executable, "-P", "-m", "varec_lib.predictor.decoder", self.order]
@@ -110,6 +111,7 @@ class GuardedVideo:
             kind, body = self._message()
             if kind == JSON:
                 self.cut = _number(body, "cut") > 0
+                self.reached_s, self.promised_s = _number(body, "reached_s"), _number(body, "promised_s")
                 if count:
                     return
                 break
