@@ -99,6 +99,11 @@ def test_what_is_no_video_gets_a_sentence(desk, films, film, sentence):
     text = desk.answer(f"{film}.mp4")
     assert sentence in text
     assert "Traceback" not in text and not PATHS.search(text)
+    desk.choose(films["long"])  # and it is looked at while another gets its answer
+    rows = desk.page.locator("tbody tr")
+    rows.filter(has_text=f"{film}.mp4").last.get_by_role("button").click()
+    assert sentence in desk.answer(f"{film}.mp4")
+    rows.last.get_by_text("%").wait_for()
 
 
 def test_a_video_of_a_fifth_of_a_second(desk, films):
@@ -158,6 +163,30 @@ def test_three_seconds_from_the_camera(desk):
     assert "%" in desk.answer("camera.webm")
     assert desk.plays()["width"] == 640
     assert desk.page.locator(".vp-camera").is_hidden()
+
+
+def test_a_camera_that_is_asked_for_twice_is_switched_off_twice_and_may_get_lost(desk):
+    desk.page.evaluate(
+        """() => {
+          const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+          window.tracks = [];
+          devices.getUserMedia = async (wanted) => {
+            const stream = await ask(wanted);
+            window.tracks.push(...stream.getTracks());
+            return stream;
+          };
+          const button = [...document.querySelectorAll("button")].find((b) => b.textContent === "Use the camera");
+          button.click();
+          button.click();
+        }"""
+    )
+    desk.page.wait_for_function("window.tracks.length === 2")
+    desk.page.wait_for_function("window.tracks.filter((track) => track.readyState === 'live').length === 1")
+    desk.page.locator(".vp-camera").wait_for()
+    desk.page.evaluate("window.tracks.forEach((track) => track.dispatchEvent(new Event('ended')))")
+    desk.page.get_by_text("The camera has gone").wait_for()
+    assert desk.page.locator(".vp-camera").is_hidden()
+    assert desk.page.evaluate("window.tracks.every((track) => track.readyState === 'ended')")
 
 
 def test_another_model_can_be_chosen(desk):

@@ -6,6 +6,8 @@ const CAMERA_ERRORS = {
   NotFoundError: "No camera was found on this device.",
   OverconstrainedError: "No camera was found on this device.",
   NotReadableError: "The camera is there but cannot be used; perhaps another program has it.",
+  lost: "The camera has gone: it was unplugged, or taken away from this page.",
+  other: "The camera cannot be used.",
 };
 
 function cameraPanel(take, say) {
@@ -17,11 +19,13 @@ function cameraPanel(take, say) {
   const panel = h("div", { class: "vp-camera", hidden: true }, live, meter, h("div", { class: "vp-row" }, record, close));
   let stream = null;
   let recorder = null;
+  let asking = null; // the newest question for the camera, if it was not withdrawn
 
+  const release = (stream) => stream?.getTracks().forEach((track) => track.stop());
   const stop = () => {
     if (recorder?.state === "recording") recorder.stop();
-    stream?.getTracks().forEach((track) => track.stop());
-    stream = recorder = live.srcObject = null;
+    release(stream);
+    stream = recorder = asking = live.srcObject = null;
     panel.hidden = true;
   };
 
@@ -30,13 +34,21 @@ function cameraPanel(take, say) {
     if (!navigator.mediaDevices?.getUserMedia)
       return say("The browser gives the camera to secure pages only: open this page by https, or as localhost.", true);
     if (!window.MediaRecorder) return say("This browser cannot record from a camera.", true);
+    const mine = (asking = {});
+    let given;
     try {
       const wanted = { video: { width: { ideal: 640 }, height: { ideal: 480 } }, audio: false };
-      stream = await navigator.mediaDevices.getUserMedia(wanted);
+      given = await navigator.mediaDevices.getUserMedia(wanted);
     } catch (error) {
-      return say(CAMERA_ERRORS[error.name] ?? "The camera cannot be used.", true);
+      if (asking !== mine) return;
+      return say(CAMERA_ERRORS[error.name] ?? CAMERA_ERRORS.other, true);
     }
-    live.srcObject = stream;
+    if (asking !== mine) return release(given);
+    live.srcObject = stream = given;
+    stream.getVideoTracks()[0].onended = () => {
+      stop();
+      say(CAMERA_ERRORS.lost, true);
+    };
     meter.value = 0;
     panel.hidden = false;
     record.disabled = false;

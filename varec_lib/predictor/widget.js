@@ -46,6 +46,11 @@ const LOST = { state: "failed", sentence: "this browser could not read it, or lo
 
 class View {
   constructor(model, uploads, signal) {
+    // Until this view is left.
+    this.listen = (name, act) => {
+      model.on(name, act);
+      signal.addEventListener("abort", () => model.off(name, act));
+    };
     Object.assign(this, { model, uploads, selected: null, follow: true, urls: [], details: null, shares: new Map() });
     this.live = h("p", { class: "vp-live-region", role: "status", "aria-live": "polite" });
     this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
@@ -61,12 +66,8 @@ class View {
     this.root = h("div", { class: "varec" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
     acceptDrops(this.root, take);
 
-    const listen = (name, act) => {
-      model.on(name, act);
-      signal.addEventListener("abort", () => model.off(name, act));
-    };
-    listen("change:rows", () => this.update());
-    listen("msg:custom", (message, buffers) => this.hear(message, buffers));
+    this.listen("change:rows", () => this.update());
+    this.listen("msg:custom", (message, buffers) => this.hear(message, buffers));
     uploads.addEventListener("change", () => this.update(), { signal });
     this.update();
   }
@@ -79,7 +80,7 @@ class View {
       select.value = this.model.get("model");
     };
     fill();
-    this.model.on("change:models change:model", fill);
+    this.listen("change:models change:model", fill);
     select.onchange = () => {
       this.model.set("model", select.value);
       this.model.save_changes();
@@ -94,6 +95,7 @@ class View {
     const list = h("ul", { class: "vp-samples" });
     samples.forEach(({ label, picture }, number) => {
       const image = h("img", { src: URL.createObjectURL(new Blob([picture], { type: "image/jpeg" })), alt: "" });
+      image.onload = () => URL.revokeObjectURL(image.src);
       const button = h("button", { type: "button" }, image, h("span", {}, shown(label)));
       button.onclick = () => {
         this.follow = true;
@@ -186,7 +188,7 @@ class View {
     }
   }
 
-  // The answer's side of the page. Rebuilt only when something in it changed.
+  // The answer's side of the page.
   show(video) {
     if (!video) {
       this.built = null;
@@ -199,7 +201,12 @@ class View {
       return;
     }
     const now = `${video.key} ${video.state}`;
-    if (this.built === now) return this.fetchPreview(video);
+    if (this.built !== now) this.build(video, now);
+    if (video.state === "done") this.fetchPreview(video);
+  }
+
+  // What there is to see of a video that has ended; only when something in it changed.
+  build(video, now) {
     this.built = now;
     this.releaseUrls();
     const parts = [h("h2", { class: "vp-name" }, video.name)];
@@ -218,7 +225,6 @@ class View {
       parts.push(this.slots.verdict, h("div", { class: "vp-pair" }, this.slots.video, this.slots.bars), this.slots.timeline, this.slots.frames, took);
     }
     this.result.replaceChildren(...parts);
-    if (video.state === "done") this.fetchPreview(video);
     if (this.follow) this.bringIntoView();
   }
 
