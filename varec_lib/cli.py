@@ -22,14 +22,21 @@ def _resumed(argv: list[str]) -> TrainConfig | None:
     return TrainConfig.load(file)
 
 
-def _frozen_defaults(config: TrainConfig) -> dict[str, object]:
-    """Defaults that a frozen pretrained backbone changes: flags still win over them."""
+def _for_frozen(command: TrainConfig | commands.Bench) -> TrainConfig | commands.Bench | None:
+    """The same command with the defaults that a frozen pretrained backbone changes; flags still win over them."""
     from varec_lib.models.pretrained import frozen_settings
     from varec_lib.models.registry import load_plugin
 
+    config = command.config if isinstance(command, commands.Bench) else command
     if config.plugin:
         load_plugin(config.plugin)
-    return frozen_settings(config)
+    settings = frozen_settings(config)
+    if not settings:
+        return None
+    if isinstance(command, commands.Bench):
+        settings["batch_size"] = commands.Bench().config.batch_size
+    default = TrainConfig(model=config.model, **settings)
+    return commands.Bench(default) if isinstance(command, commands.Bench) else default
 
 
 COMMANDS: dict[str, tuple[type, Callable[..., int], str]] = {
@@ -71,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         resumed = _resumed(argv) if kind is TrainConfig else None
         defaults = {"default": resumed} if resumed else {}
         command = tyro.cli(kind, prog=f"varec {name}", description=description, args=argv, **defaults)
-        if kind is TrainConfig and not resumed and (settings := _frozen_defaults(command)):
-            command = tyro.cli(kind, args=argv, default=TrainConfig(model=command.model, **settings))
+        if kind in (TrainConfig, commands.Bench) and not resumed and (default := _for_frozen(command)):
+            command = tyro.cli(kind, args=argv, default=default)
         return run(command)
     except VarecError as error:
         print(f"varec: {error}", file=sys.stderr)

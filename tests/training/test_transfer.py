@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from varec_lib import cli
+from varec_lib.commands import Bench
 from varec_lib.config import TrainConfig
 from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.models.backbone import freeze
@@ -71,6 +72,17 @@ def test_clips_of_a_frozen_pretrained_backbone_are_as_its_weights_know_them(conf
     expected = TrainConfig(model=model, pretrained=True, freeze_backbone=True, augment=False, **SUITED[model])
     assert configured("--model", model, *FROZEN) == expected
     assert expected.experiment_name == model
+
+
+@pytest.mark.parametrize("model", SUITED)
+def test_they_are_what_a_benchmark_of_it_measures(monkeypatch, model):
+    seen: list[Bench] = []
+    monkeypatch.setitem(cli.COMMANDS, "bench", (Bench, lambda command: seen.append(command) or 0, ""))
+    assert cli.main(["bench", "--model", model, *FROZEN, "--steps", "7", "--num_workers", "1"]) == 0
+    suited = TrainConfig(model=model, pretrained=True, freeze_backbone=True, augment=False, **SUITED[model])
+    assert seen == [Bench(suited.replaced(batch_size=8, num_workers=1), steps=7)]
+    assert cli.main(["bench", "--model", model, "--batch_size", "4"]) == 0
+    assert seen[1] == Bench(TrainConfig(batch_size=4).replaced(model=model))
 
 
 @pytest.mark.parametrize(
