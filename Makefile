@@ -13,9 +13,12 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 	$(BIN)/varec data demo
 	$(BIN)/varec course
 
+# nbval reads what a cell shows when the cell has ended, and of more than a thousand messages the last are lost: so
+# progress bars move once in five seconds there.
 test: $(READY) chromium  ## run all tests, the committed notebooks among them (about 45 minutes on 2 cores)
 	$(BIN)/varec data demo
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
+	$(BIN)/pytest tests
+	TQDM_MININTERVAL=5 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests

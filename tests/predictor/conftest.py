@@ -35,13 +35,14 @@ def experiments(tmp_path, tiny_checkpoint) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_experiments(tiny_stick_actions, tmp_path_factory) -> Path:
-    """A folder with one experiment: a CNN+LSTM trained for an epoch on `tiny_stick_actions`, 4 frames of 32x32."""
+    """Experiments: a frame average and a newer CNN+LSTM, trained for an epoch on `tiny_stick_actions`, 4x32x32."""
     folder = tmp_path_factory.mktemp("trained")
-    train(TrainConfig(
-        data_dir=tiny_stick_actions, experiments_dir=folder / "experiments", store_dir=folder / "store",
-        model="cnnlstm", backbone="squeezenet1_1", num_frames=4, frame_size=(32, 32), epochs=1, batch_size=4,
-        num_workers=0,
-    ))  # fmt: skip
+    for model in ("frame_average", "cnnlstm"):
+        train(TrainConfig(
+            data_dir=tiny_stick_actions, experiments_dir=folder / "experiments", store_dir=folder / "store",
+            model=model, backbone="squeezenet1_1", num_frames=4, frame_size=(32, 32), epochs=1, batch_size=4,
+            num_workers=0,
+        ))  # fmt: skip
     return folder / "experiments"
 
 
@@ -114,7 +115,7 @@ class Desk:
             self.page.locator(".vp-zone").click()
         dialog.value.set_files([str(file) for file in files])
 
-    def drop(self, *files: Path) -> None:
+    def drop(self, *files: Path, onto: str = ".vp-zone") -> None:
         """Real files, as events of a mouse that drops them."""
         self.page.evaluate(
             "() => document.body.append(Object.assign(document.createElement('input'),"
@@ -122,14 +123,15 @@ class Desk:
         )
         self.page.set_input_files("#dropped", [str(file) for file in files])
         self.page.evaluate(
-            """() => {
+            """(onto) => {
               const input = document.getElementById("dropped"), dataTransfer = new DataTransfer();
               for (const file of input.files) dataTransfer.items.add(file);
               input.remove();
               const options = { bubbles: true, cancelable: true, dataTransfer };
               for (const type of ["dragenter", "dragover", "drop"])
-                document.querySelector(".vp-zone").dispatchEvent(new DragEvent(type, options));
-            }"""
+                document.querySelector(onto).dispatchEvent(new DragEvent(type, options));
+            }""",
+            onto,
         )
 
     def answer(self, name: str) -> str:
@@ -139,6 +141,17 @@ class Desk:
             ended
         ).first.wait_for(timeout=WAIT_MS)
         return self.page.locator(".vp-result").inner_text()
+
+    def run_all(self) -> None:
+        """All cells of the notebook, and goes to the one with the page."""
+        self.page.evaluate(
+            """async () => {
+              window.jupyterapp.commands.execute("notebook:run-all-cells");
+              const book = window.jupyterapp.shell.currentWidget.content;
+              const isPage = (cell) => cell.model.sharedModel.source.includes("= VideoPredictor(");
+              await book.scrollToItem(book.widgets.findIndex(isPage), "start");
+            }"""
+        )
 
     def plays(self) -> dict:
         """The preview, once it shows something and time passes in it."""
@@ -164,15 +177,7 @@ def open_desk(browser, host: str, url: str, **options) -> Desk:
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT_MS)
         page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
         page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.evaluate(
-            """async () => {
-              const book = window.jupyterapp.shell.currentWidget.content;
-              const isPage = (cell) => cell.model.sharedModel.source.includes("= VideoPredictor(");
-              const number = book.widgets.findIndex(isPage);
-              await book.scrollToItem(number, "start");
-            }"""
-        )
+        Desk(page, host).run_all()
     page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
     return Desk(page, host)
 

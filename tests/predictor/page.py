@@ -74,6 +74,14 @@ class Page:
         return [(content, buffers) for content, buffers in self.sent if content["about"] == about]
 
 
+def until_sandboxed(within_s: float = 60) -> None:
+    """Until something decodes for this process."""
+    deadline = time.monotonic() + within_s
+    while not sandboxes():
+        assert time.monotonic() < deadline, "nothing is being decoded"
+        time.sleep(0.005)
+
+
 def sandboxes() -> list[psutil.Process]:
     """What decodes for this process right now; it may have other children, such as the browser of other tests."""
     found = []

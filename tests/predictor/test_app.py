@@ -365,6 +365,25 @@ def test_a_page_of_another_site_cannot_speak_to_a_kernel(app):
     leave(app, kernel)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "asking", "status"),
+    [
+        ("image", "cross-site", 403),  # <img src="http://127.0.0.1:8866/">
+        ("empty", "cross-site", 403),
+        ("iframe", "cross-site", 403),
+        ("document", "cross-site", 200),  # a link
+        ("iframe", "same-origin", 200),  # behind a proxy
+    ],
+)
+def test_other_sites_cannot_start_kernels(app, wanted, asking, status):
+    headers = {"Sec-Fetch-Dest": wanted, "Sec-Fetch-Site": asking}
+    answered, text = Visitor().ask(app.url, **headers)
+    assert answered == status and (KERNEL in text) == (status == 200)
+    if status == 200:
+        leave(app, re.search(r'"kernelId": "([\w-]+)"', text)[1])
+    assert not app.kernels
+
+
 # How many, how long
 
 
@@ -395,12 +414,12 @@ def test_a_spare_kernel_waits_for_the_next_visitor(tmp_path, browser):
 @pytest.mark.slow
 def test_a_page_that_is_not_used_falls_asleep_and_says_so(tmp_path, browser):
     with (
-        varec_app(write_notebook(tmp_path / "page.ipynb"), "--idle_minutes", "0.2") as running,
+        varec_app(write_notebook(tmp_path / "page.ipynb"), "--idle_minutes", "0.4") as running,
         visit(browser, running.url) as page,
     ):
-        for _ in range(8):  # use keeps it awake
+        for _ in range(10):  # use keeps it awake
             page.click(".stub button")
-            page.wait_for_timeout(2000)
+            page.wait_for_timeout(3000)
         assert running.kernels and page.locator("#notice").is_hidden()
         page.wait_for_selector("#notice")
         assert page.inner_text("#notice").startswith("This page has been asleep.")
@@ -441,6 +460,20 @@ def test_visitors_have_kernels_of_their_own(app, browser):
         one.wait_for_function("document.querySelector('.stub output').value == '1'")
         assert other.inner_text(".stub output") == ""
         assert len(app.kernels) == 2
+    until(lambda: not app.kernels)
+
+
+def test_a_server_that_was_out_of_reach_for_a_moment(app, browser):
+    """While the connection to the kernel lived on, as it may when a computer wakes up."""
+    with visit(browser, app.url) as page:
+        page.route("**/api/kernels/*", lambda route: route.abort())
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_selector("#notice")
+        assert "The connection is lost." in page.inner_text("#notice")
+        page.unroute("**/api/kernels/*")
+        page.wait_for_selector("#notice", state="hidden")
+        page.click(".stub button")
+        page.wait_for_function("document.querySelector('.stub output').value == '1'")
     until(lambda: not app.kernels)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from varec_lib.data.decode import cv2
@@ -85,8 +86,9 @@ def test_a_video_that_browsers_cannot_play_gets_a_preview_that_they_can(desk, fi
 
 def test_sending_can_be_cancelled_midway(desk, films):
     desk.drop(films["large"])
-    desk.page.get_by_role("button", name="Cancel large.avi").first.click()
+    desk.page.locator(".vp-result").get_by_role("button", name="Cancel large.avi").click()
     assert "Cancelled." in desk.answer("large.avi")
+    assert desk.page.evaluate("document.activeElement.textContent") == "large.avi"  # the focus stays nearby
     desk.choose(films["short"])  # and the page lives on
     assert "%" in desk.answer("short.mp4")
 
@@ -123,6 +125,17 @@ def test_a_longer_video_has_a_timeline(desk, films):
     desk.page.get_by_text("saw, 4.0 s to 8.0 s").wait_for()
     desk.page.get_by_role("button", name="show the whole video").click()
     desk.page.get_by_text("saw, 0.0 s to 4.0 s").wait_for()
+
+
+def test_the_answer_that_is_shown_can_be_chosen_again(desk, films):
+    desk.drop(films["long"], films["short"])
+    desk.answer("short.mp4")
+    again = desk.page.locator("tbody tr").filter(has_text="long.mp4").last.get_by_role("button")
+    for _ in range(2):
+        again.click()
+        desk.answer("long.mp4")
+    desk.page.locator(".vp-track button").nth(2).click()
+    desk.page.get_by_text("saw, 4.0 s to 8.0 s").wait_for()
 
 
 def test_two_files_at_once_make_a_table_to_download(desk, films):
@@ -163,6 +176,9 @@ def test_three_seconds_from_the_camera(desk):
     assert "%" in desk.answer("camera.webm")
     assert desk.plays()["width"] == 640
     assert desk.page.locator(".vp-camera").is_hidden()
+    desk.page.get_by_role("button", name="Use the camera").click()
+    desk.page.get_by_role("button", name="Close camera").click()
+    assert desk.page.evaluate("document.activeElement.textContent") == "Use the camera"  # the focus stays nearby
 
 
 def test_a_camera_that_is_asked_for_twice_is_switched_off_twice_and_may_get_lost(desk):
@@ -189,10 +205,15 @@ def test_a_camera_that_is_asked_for_twice_is_switched_off_twice_and_may_get_lost
     assert desk.page.evaluate("window.tracks.every((track) => track.readyState === 'ended')")
 
 
-def test_another_model_can_be_chosen(desk):
+def test_another_model_can_be_chosen(desk, films):
     options = desk.page.get_by_label("Model", exact=True).locator("option").all_inner_texts()
     assert options[0].startswith("cnnlstm · stick_actions · ")
     assert [option.split(" · ")[0] for option in options[-2:]] == ["I3D", "R3D-18"]
+    for number in (1, 0):
+        desk.page.get_by_label("Model", exact=True).select_option(index=number)
+        desk.choose(films["short"])
+        desk.page.locator(".vp-took").get_by_text(f"by {options[number]}").wait_for()
+    assert options[1].startswith("frame_average · ")
 
 
 def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
@@ -322,6 +343,65 @@ def test_a_camera_that_cannot_be_used_is_said_plainly(opened, launch, app_url, f
     alert.wait_for()
     assert sentence in alert.inner_text()
     desk.page.context.close()
+
+
+def test_files_dropped_beside_the_predictor_are_meant_for_it(opened, browser, app_url, films):
+    desk = opened(browser, "app", app_url)
+    desk.drop(films["short"], onto="h1")
+    assert "%" in desk.answer("short.mp4")
+    taken = """([name, kind, data]) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(data, kind);
+      const event = new DragEvent(name, { bubbles: true, cancelable: true, dataTransfer });
+      return !document.querySelector("h1").dispatchEvent(event);
+    }"""
+    assert not desk.page.evaluate(taken, ["drop", "text/plain", "words"])  # those are the browser's
+    assert desk.page.locator("tbody tr").count() == 1
+    desk.page.context.close()
+
+
+def kernel_of(desk) -> psutil.Process:
+    """The process behind a page."""
+    id_of_kernel = {
+        "app": "JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId",
+        "lab": "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id",
+    }
+    name = f"kernel-{desk.page.evaluate(id_of_kernel[desk.host])}.json"
+    processes = psutil.Process().children(recursive=True)
+    return next(process for process in processes if any(name in word for word in process.cmdline()))
+
+
+def test_a_kernel_that_does_not_answer_is_said(opened, browser, app_url, films):
+    """A small file, which is sent as a whole before anybody could have answered."""
+    desk = opened(browser, "app", app_url)
+    kernel = kernel_of(desk)
+    kernel.suspend()
+    try:
+        desk.choose(films["short"])
+        result = desk.page.locator(".vp-result")
+        result.get_by_text("In line").wait_for()
+        result.get_by_text("The kernel does not answer.").wait_for(timeout=WAIT_MS)
+        assert "short.mp4" in result.inner_text()
+    finally:
+        kernel.resume()
+    assert "%" in desk.answer("short.mp4")
+    desk.page.context.close()
+
+
+@pytest.mark.parametrize("desk", ["lab"], indirect=True)
+def test_a_kernel_that_was_started_again_is_said(desk, films):
+    page = desk.page
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    desk.choose(films["short"])
+    page.get_by_text("The kernel of this page has stopped. Run the notebook's cell again.").wait_for()
+    assert "lost the connection" in desk.answer("short.mp4")
+    page.locator(".vp-samples button").first.click()
+    page.get_by_role("button", name="Clear all").click()
+    page.get_by_text("The kernel of this page has stopped.").wait_for()
+    desk.run_all()
+    page.locator(".vp-alert").wait_for(state="hidden", timeout=3 * WAIT_MS)  # on the page that is new
+    desk.choose(films["short"])
+    assert "%" in desk.answer("short.mp4")
 
 
 def test_four_visitors_at_once_see_only_their_own(opened, browser, app_url, films):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from page import FOLDER, assert_sentence, sandboxes
+from page import FOLDER, assert_sentence, sandboxes, until_sandboxed
 
 from varec_lib.data.decode import cv2
 from varec_lib.errors import CheckpointError, VideoError, WeightsError
@@ -170,8 +170,7 @@ def test_cancel(jobs, held, choice, video, write_video, tmp_path, state):
         held.go.set()
         path = write_video(tmp_path / "long.avi", [n % 256 for n in range(3000)], size=(240, 320))
         jobs.add("a", "long.avi", path.open("rb"), slow)
-        while not sandboxes():
-            time.sleep(0.005)
+        until_sandboxed()
     else:
         jobs.add("a", "v.avi", video.open("rb"), slow)
         assert held.loading.wait(20)
@@ -182,18 +181,35 @@ def test_cancel(jobs, held, choice, video, write_video, tmp_path, state):
     job = jobs.all.get("b", jobs.all["a"])
     assert job.state == state
     before = time.monotonic()
-    jobs.cancel(job.key)
-    held.go.set()
+    jobs.cancel(job.key)  # a model that is being loaded, or downloaded, does not delay it
     assert job.ended.wait(20) and time.monotonic() - before < 5
+    held.go.set()
     assert (job.state, job.sentence, job.prediction, job.pictures, job.file, job.upload) == (
         "cancelled", "", None, [], None, None,
     )  # fmt: skip
     assert jobs.all["a"].ended.wait(20) and jobs.all["a"].state == ("done" if job.key == "b" else "cancelled")
     end(jobs)
+    assert job.state == "cancelled"
     assert not sandboxes()
     jobs.cancel(job.key)  # again, and one that nobody knows
     jobs.cancel("nobody")
     assert job.state == "cancelled"
+
+
+def test_a_model_that_cannot_be_loaded_does_not_change_what_was_cancelled(jobs, video):
+    loading, go = threading.Event(), threading.Event()
+
+    def load() -> Predictor:
+        loading.set()
+        assert go.wait(20)
+        raise WeightsError("no network.")
+
+    job = jobs.add("a", "v.avi", video.open("rb"), Choice("slow", "Slow", load))
+    assert loading.wait(20)
+    jobs.cancel("a")
+    go.set()
+    end(jobs)
+    assert (job.state, job.sentence) == ("cancelled", "")
 
 
 def test_cancelling_what_has_ended_changes_nothing(jobs, choice, video):
@@ -214,6 +230,32 @@ def test_clear_forgets_all_and_ends_what_is_on_its_way(jobs, held, choice, video
 
 
 # What goes wrong
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("No ffmpeg exe"), MemoryError()]
+)
+def test_an_answer_outlives_a_preview_that_fails(jobs, choice, video, monkeypatch, caplog, error):
+    def fail(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(module, "preview", fail)
+    with caplog.at_level(logging.ERROR):
+        job = jobs.add("a", "v.avi", video.open("rb"), choice)
+        assert job.ended.wait(20)
+    assert (job.state, job.sentence, job.preview, job.file) == ("done", "", b"", None) and job.prediction
+    assert type(error).__name__ in caplog.text
+
+
+def test_an_upload_whose_page_has_gone_makes_room(jobs, told, monkeypatch):
+    left = [upload(jobs, f"k{number}", b"abc") for number in range(MOST_WAITING)]
+    assert upload(jobs, "late", b"abc").sentence == TOO_MANY
+    monkeypatch.setattr(module, "STALLED_S", 0.0)
+    left[3].upload.latest += 1000  # of this one a piece has just come
+    assert upload(jobs, "later", b"abc").state == "uploading"
+    assert [job.state for job in left] == ["uploading" if number == 3 else "failed" for number in range(MOST_WAITING)]
+    assert left[0].sentence == "it stopped coming midway; send it again." and left[0].upload is None
+    assert jobs.piece("k0", 3, memoryview(b"d")) is None
 
 
 @pytest.mark.parametrize(

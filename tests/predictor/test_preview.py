@@ -7,6 +7,7 @@ import pytest
 from page import sandboxes
 
 from varec_lib.data.decode import cv2, probe
+from varec_lib.predictor import sandbox
 from varec_lib.predictor.sandbox import PREVIEW_BYTES, Limits, preview
 
 
@@ -59,6 +60,19 @@ def test_a_preview_takes_no_longer_than_a_stall_may(ffmpeg, tmp_path):
     ffmpeg("-stream_loop", "50", "-i", tmp_path / "short.avi", "-c", "copy", tmp_path / "long.avi")
     start, before = time.monotonic(), sandboxes()
     with (tmp_path / "long.avi").open("rb") as file:
+        content = preview(file, Limits(stall_s=1.5))
+    assert sandboxes() == before
+    assert time.monotonic() - start < 8
+    assert 0 < checked(content, tmp_path / "preview.webm")[2] < 15  # so far it came
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; sleep 60"], ids=["ends when told", "is killed"])
+def test_of_a_decoder_that_says_nothing_there_is_no_preview(monkeypatch, write_video, tmp_path, script):
+    (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setattr(sandbox.imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "ffmpeg"))
+    start, before = time.monotonic(), sandboxes()
+    with write_video(tmp_path / "v.avi", 30).open("rb") as file:
         assert preview(file, Limits(stall_s=0.5)) == b""
     assert sandboxes() == before
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8

@@ -27,11 +27,11 @@ END = json.dumps({"cut": True, "reached_s": 4.9, "promised_s": 5.0}).encode()
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No child, no zombie, no open file more than before."""
+    """No child, no zombie, no open file more than before; what other tests have forgotten may go meanwhile."""
     this = psutil.Process()
-    before = (this.num_fds(), sandboxes())
+    files, children = this.num_fds(), sandboxes()
     yield
-    assert (this.num_fds(), sandboxes()) == before
+    assert this.num_fds() <= files and sandboxes() == children
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,10 @@ def test_a_decoder_that_dies_before_its_first_word(opened, instead, name):
 
 
 def test_a_decoder_that_stops_is_given_up(opened):
-    with opened(stall_s=0.7) as reading:
+    with opened(stall_s=30) as reading:  # to begin
         frames = iter(reading)
         next(frames)
+        reading.limits = Limits(stall_s=0.7)
         os.kill(reading.process.pid, signal.SIGSTOP)
         start = time.monotonic()
         with pytest.raises(VideoError, match="given up after 1 seconds without a picture"):
@@ -304,4 +305,4 @@ def test_it_ends_with_the_process_that_started_it(long_video, doing):
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert psutil.wait_procs(children, timeout=8)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []

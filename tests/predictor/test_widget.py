@@ -5,14 +5,13 @@ import io
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from page import FOLDER, Page, assert_sentence, make_experiment, sandboxes
+from page import FOLDER, Page, assert_sentence, make_experiment, sandboxes, until_sandboxed
 
 from varec_lib.errors import VideoError
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
@@ -82,7 +81,7 @@ def test_details_pictures_and_preview_of_an_answer(page, video):
     page.tell("details", key=key)
     ((details, _),) = page.said("details")
     assert details["key"] == key and details["frames"] == 4 and details["sure_above"] is None
-    assert details["top"][0] == (row["label"], row["share"])
+    assert details["top"][0] == (row["label"], row["share"]) and details["published"] is False
     assert [(s["start"], s["end"]) for s in details["segments"]] == [(0, 4), (2, 6), (4, 8), (6, 10)]
     for number in range(4):
         page.tell("pictures", key=key, segment=number)
@@ -95,6 +94,25 @@ def test_details_pictures_and_preview_of_an_answer(page, video):
     ((_, (webm,)),) = page.said("preview")
     assert webm[:4] == b"\x1aE\xdf\xa3" and row["preview"]
     json.dumps([content for content, _ in page.sent] + page.widget.rows, allow_nan=False)
+
+
+@pytest.mark.parametrize("about", ["details", "pictures", "preview", "table"])
+def test_a_reply_is_for_the_view_that_asked(page, video, about):
+    key = page.upload(video)
+    page.answered(key)
+    for view in ("one", "other"):
+        page.tell(about, key=key, segment=0, view=view)
+    assert [content["view"] for content, _ in page.said(about)] == ["one", "other"]
+
+
+def test_a_model_that_has_to_be_fetched_says_so_where_it_is_chosen_only(monkeypatch, tmp_path, experiments):
+    monkeypatch.setattr(choices, "cached_file", lambda row: tmp_path / "absent")
+    offered = Page(experiments).widget.models[1:]
+    labels = [choice.label for choice in choices.model_choices(experiments)[1:]]
+    assert [model["label"] for model in offered] == [
+        f"{labels[0]} · 47 MB to download first", f"{labels[1]} · 127 MB to download first",
+    ]  # fmt: skip
+    assert labels == ["I3D · Kinetics, 400 actions", "R3D-18 · Kinetics, 400 actions"]
 
 
 def test_no_preview_where_the_page_plays_the_file_itself(page, video):
@@ -266,8 +284,7 @@ def test_closing_ends_what_is_on_its_way(experiments, write_video, tmp_path):
     page = Page(experiments, limits=Limits())
     path = write_video(tmp_path / "long.avi", [n % 256 for n in range(2000)], size=(240, 320))
     jobs = [page.widget._jobs.all[page.upload(path.read_bytes(), end=end)] for end in (True, True, False)]
-    while not sandboxes():
-        time.sleep(0.005)
+    until_sandboxed()
     page.widget.close()
     assert all(job.ended.wait(10) and job.state == "cancelled" for job in jobs)
     page.settle()

@@ -29,7 +29,7 @@ VIDEO_EXTENSIONS = frozenset(
 )  # what OpenCV's FFmpeg opens; anything else is refused by name before it is opened
 CLOCK_RATE = 500  # fps; a header that says more (1000 in a browser's recordings) means its clock, not its frames
 AV1 = [cv2.VideoWriter_fourcc(*code) for code in ("av01", "AV01")]  # in MP4 and WebM
-RATE_FRAMES = 300  # whose times tell the rate then: ten seconds of a camera's
+RATE_FRAMES = 100  # whose times tell the rate then: three seconds of a camera's, decoded in less than one
 
 
 @dataclass(frozen=True)

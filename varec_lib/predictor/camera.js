@@ -11,6 +11,7 @@ const CAMERA_ERRORS = {
 };
 
 function cameraPanel(take, say) {
+  const button = h("button", { type: "button", class: "vp-secondary" }, icon("M3 7h11v10H3zM14 10l6-3v10l-6-3"), "Use the camera");
   const live = h("video", { muted: true, playsInline: true, autoplay: true, class: "vp-live" });
   live.muted = true;
   const meter = h("progress", { max: RECORDED_MS, value: 0, "aria-label": "Recorded" });
@@ -26,10 +27,11 @@ function cameraPanel(take, say) {
     if (recorder?.state === "recording") recorder.stop();
     release(stream);
     stream = recorder = asking = live.srcObject = null;
+    if (panel.contains(document.activeElement)) button.focus();
     panel.hidden = true;
   };
 
-  const open = async () => {
+  button.onclick = async () => {
     stop();
     if (!navigator.mediaDevices?.getUserMedia)
       return say("The browser gives the camera to secure pages only: open this page by https, or as localhost.", true);
@@ -86,5 +88,5 @@ function cameraPanel(take, say) {
     stop();
     say("The camera is off.");
   };
-  return { panel, open, stop };
+  return { button, panel, stop };
 }

@@ -19,11 +19,13 @@ NAMES = {"i3d": "I3D", "r3d18": "R3D-18"}
 
 @dataclass(frozen=True)
 class Choice:
-    """A model by the name that its folder or table gives it, described in a line."""
+    """A model by the name that its folder or table gives it, described in a line, and with a `note` for choosing."""
 
     name: str
     label: str
     load: Callable[[], Predictor]
+    note: str = ""
+    published: bool = False
 
 
 def model_choices(experiments_dir: Path | str) -> list[Choice]:
@@ -42,9 +44,9 @@ def _trained(experiment: Experiment) -> Choice:
 
 def _published(model: str) -> Choice:
     row = weights_for(model, "")
-    here = "" if cached_file(row).is_file() else f" · {row.megabytes:.0f} MB to download first"
-    label = f"{NAMES[model]} · Kinetics, 400 actions{here}"
-    return Choice(f"published {model}", label, lambda: _loaded_published(model))
+    note = "" if cached_file(row).is_file() else f"{row.megabytes:.0f} MB to download first"
+    label = f"{NAMES[model]} · Kinetics, 400 actions"
+    return Choice(f"published {model}", label, lambda: _loaded_published(model), note, published=True)
 
 
 @lru_cache(maxsize=LOADED)

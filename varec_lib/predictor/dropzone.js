@@ -12,6 +12,7 @@ class Uploads extends EventTarget {
     this.model = model;
     this.files = new Map(); // by key, in the order they were added
     this.busy = false;
+    this.dead = false; // the kernel that the widget belongs to is gone
     model.on("msg:custom", (message) => {
       if (message.about === "received") this.received(message.key, message.bytes);
     });
@@ -30,17 +31,29 @@ class Uploads extends EventTarget {
     this.next();
   }
 
+  // A message to the kernel. JupyterLab throws where that was restarted or has died.
+  tell(message, buffers) {
+    try {
+      this.model.send(message, undefined, buffers);
+    } catch {
+      this.dead = true;
+      for (const entry of this.files.values()) if (["queued", "sending"].includes(entry.state)) entry.state = "lost";
+      this.changed();
+    }
+  }
+
   async next() {
     if (this.busy) return;
-    const unanswered = this.model.get("rows").filter((row) => ["uploading", "waiting"].includes(row.state)).length;
+    const mine = (row) => row.state === "waiting" || (row.state === "uploading" && this.files.has(row.key));
+    const unanswered = this.model.get("rows").filter(mine).length;
     const entry = [...this.files.values()].find((file) => file.state === "queued");
     if (!entry || unanswered >= UNANSWERED_UPLOADS) return;
     this.busy = true;
     try {
       await this.send(entry);
-    } catch (error) {
-      entry.state = "lost"; // the browser cannot read it (any more), or the connection is gone
-      this.model.send({ do: "cancel", key: entry.key });
+    } catch {
+      entry.state = "lost"; // the browser cannot read it (any more)
+      this.tell({ do: "cancel", key: entry.key });
     }
     this.busy = false;
     this.changed();
@@ -50,18 +63,19 @@ class Uploads extends EventTarget {
   async send(entry) {
     const { key, file } = entry;
     entry.state = "sending";
-    this.model.send({ do: "begin", key, name: entry.name, size: file.size });
+    this.tell({ do: "begin", key, name: entry.name, size: file.size });
     this.changed();
     while (entry.sent < file.size && this.wanted(entry)) {
       const piece = await file.slice(entry.sent, entry.sent + PIECE).arrayBuffer();
-      this.model.send({ do: "piece", key, offset: entry.sent }, undefined, [piece]);
+      this.tell({ do: "piece", key, offset: entry.sent }, [piece]);
       entry.sent += piece.byteLength;
       while (entry.sent - entry.here >= PIECES_UNDERWAY * PIECE && this.wanted(entry)) await this.answer(entry);
     }
+    while (entry.here < file.size && this.wanted(entry)) await this.answer(entry);
     const preview = !(await entry.playable);
     if (!this.wanted(entry)) return;
     entry.state = "sent";
-    this.model.send({ do: "end", key, preview });
+    this.tell({ do: "end", key, preview });
   }
 
   // Whether it still makes sense to send: not after it was cancelled here, or refused there.
@@ -102,7 +116,7 @@ class Uploads extends EventTarget {
   cancel(key) {
     const entry = this.files.get(key);
     if (entry && ["queued", "sending"].includes(entry.state)) entry.state = "cancelled";
-    this.model.send({ do: "cancel", key });
+    this.tell({ do: "cancel", key });
     this.changed();
   }
 
@@ -117,7 +131,7 @@ class Uploads extends EventTarget {
       entry.state = "cancelled";
       this.forget(key);
     }
-    this.model.send({ do: "clear" });
+    this.tell({ do: "clear" });
     this.changed();
   }
 

@@ -26,6 +26,7 @@ STEP_S = 1.0  # from one window to the next, at least: short ones side by side w
 MOST_WINDOWS = 30  # of a video: longer ones have theirs further apart
 MOST_PICTURES = 16  # of a window
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
+STALLED_S = 60.0  # without a piece of a video that is on its way
 MOST_WAITING = 8  # videos that are not answered yet
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
 TOO_MANY = "too many videos are waiting already; send it again later."
@@ -96,6 +97,7 @@ class Jobs:
 
     def begin(self, key: str, name: str, size: int) -> None:
         """A video that will arrive in pieces. One that cannot be taken gets a sentence at once."""
+        self._give_up_stalled()
         job = self._listed(Job(key, name, "uploading"))
         try:
             if self._full():
@@ -104,6 +106,13 @@ class Jobs:
         except VideoError as error:
             self._end(job, "failed", str(error))
         self.changed()
+
+    def _give_up_stalled(self) -> None:
+        """Uploads whose page has gone: reloaded, or closed while the kernel lives on."""
+        for job in list(self.all.values()):
+            upload = job.upload
+            if job.state == "uploading" and upload and time.monotonic() - upload.latest > STALLED_S:
+                self._end(job, "failed", "it stopped coming midway; send it again.")
 
     def piece(self, key: str, offset: int, data: memoryview) -> int | None:
         """The next piece of it; returns the bytes that are here, None where it is not wanted any more."""
@@ -162,7 +171,7 @@ class Jobs:
             return
         job.cancelled.set()
         with self.lock:
-            if job.state in ("uploading", "waiting"):
+            if job.state in ("uploading", "waiting", "loading"):  # a model goes on loading, for the next
                 if job in self.waiting:
                     self.waiting.remove(job)
                 self._end(job, "cancelled")
@@ -220,13 +229,16 @@ class Jobs:
     def _answer(self, job: Job) -> None:
         try:
             predictor = job.choice.load()
-            job.state = "predicting"
+            with self.lock:
+                if job.cancelled.is_set():
+                    return
+                job.state = "predicting"
             self._tell(self.changed)
             self._predict(job, predictor)
             if job.wants_preview:
                 job.state = "done"  # the answer does not wait for it
                 self._tell(self.changed)
-                job.preview = preview(job.file, self.limits)
+                job.preview = self._preview(job.file)
             self._end(job, "done", job.sentence)
         except Cancelled:
             self._end(job, "cancelled")
@@ -235,6 +247,13 @@ class Jobs:
         except Exception:  # whatever it is, the page lives on and the next video gets its answer
             get_logger().exception("A prediction failed.")  # in a kernel: the server's log, never the page
             self._end(job, "failed", FAILED_INSIDE)
+
+    def _preview(self, file: BinaryIO) -> bytes:
+        try:
+            return preview(file, self.limits)
+        except Exception:  # no room, no ffmpeg, ...: an answer is worth more than its preview
+            get_logger().exception("A preview could not be made.")
+            return b""
 
     def _predict(self, job: Job, predictor: Predictor) -> None:
         spec, start = predictor.about.preprocess, time.perf_counter()
@@ -260,7 +279,9 @@ class Jobs:
         job.prediction = Prediction(Path(job.name), top, segments)
 
     def _end(self, job: Job, state: str, sentence: str = "") -> None:
-        """The page gets a sentence without the folders of this computer."""
+        """The page gets a sentence without the folders of this computer. What has ended stays as it is."""
+        if job.ended.is_set():
+            return
         job.release()
         if state != "done":
             job.prediction, job.pictures = None, []

@@ -3,16 +3,16 @@
 const KINDS = 6; // colours of a timeline; further classes share the grey one
 const WAITING = { queued: "In line", waiting: "In line", uploading: "Sending", loading: "Loading the model", predicting: "Looking" };
 
-const percent = (share) => (share >= 0.01 ? `${Math.round(100 * share)} %` : "<1 %");
+const percent = (share) => (share < 0.01 ? "<1 %" : share < 1 && share >= 0.995 ? ">99 %" : `${Math.round(100 * share)} %`);
 const shown = (label) => label.replaceAll("_", " ");
 const time = (seconds) => `${seconds.toFixed(1)} s`;
 
 // The state of a video in words and, where it is on its way, the share that is done (null: unknown).
 function progressOf(video) {
   if (video.silent) return { text: "The kernel does not answer. Is it busy, or has it stopped?", share: null };
-  if (video.state === "uploading") return { text: `Sending ${percent(video.share)}`, share: video.share };
+  if (video.state === "uploading" && video.share !== undefined) return { text: `Sending ${percent(video.share)}`, share: video.share };
   if (video.state === "predicting" && video.share > 0) return { text: `Looking ${percent(video.share)}`, share: video.share };
-  if (["loading", "predicting"].includes(video.state)) return { text: `${WAITING[video.state]} …`, share: null };
+  if (["uploading", "loading", "predicting"].includes(video.state)) return { text: `${WAITING[video.state]} …`, share: null };
   return { text: WAITING[video.state] ?? "", share: video.state in WAITING ? null : undefined };
 }
 
@@ -29,19 +29,23 @@ function cancelButton(video, cancel) {
   return button;
 }
 
+// What "sure" means, and on what it rests.
+function whySure({ sure_above: bound, published, segments }) {
+  if (bound === null) return "How sure this model must be to be trusted was not measured.";
+  const some = `Sure means ${(100 * bound).toFixed(bound < 0.99 ? 0 : 2)} % or more`;
+  if (published) return `${some}, fitted on clips of four actions. What is none of its 400 may seem sure as well.`;
+  if (bound >= 1) return "No answers of this model were right nine times in ten on its validation videos.";
+  const averaged = segments.length > 1 ? ", of each of which it saw one clip; this is a mean of several" : "";
+  return `${some}: nine in ten such answers were right on validation videos${averaged}.`;
+}
+
 // The headline of an answered video.
 function verdict(video, details) {
   const badge = { true: ["sure", "Sure"], false: ["unsure", "Not sure"] }[video.sure];
   const best = h("span", { class: "vp-best" }, shown(video.label));
   const parts = [h("p", { class: "vp-verdict" }, video.sure === false ? "The best guess is " : null, best, h("span", { class: "vp-share" }, percent(video.share)))];
-  const bound = details && details.sure_above !== null ? percent(details.sure_above) : null;
-  const why = {
-    undefined: "How sure this model must be to be trusted was not measured.",
-    true: `Sure means ${bound} or more: nine in ten such answers were right on validation videos.`,
-    false: "No answers of this model were right nine times in ten on its validation videos.",
-  }[details?.sure_above === null ? undefined : details?.sure_above < 1];
   if (badge) parts.unshift(h("span", { class: `vp-badge vp-${badge[0]}` }, badge[1]));
-  if (details) parts.push(h("p", { class: "vp-soft" }, why));
+  if (details) parts.push(h("p", { class: "vp-soft" }, whySure(details)));
   if (video.sentence) parts.push(h("p", { class: "vp-note" }, video.sentence));
   return h("div", {}, ...parts);
 }
@@ -126,7 +130,7 @@ function resultsTable(choose, cancel) {
       row.classList.toggle("vp-selected", video.key === selected);
       name.setAttribute("aria-current", String(video.key === selected));
       if (video.state in WAITING) {
-        if (row.dataset.state !== video.state) cells[1].replaceChildren(cancelButton(video, cancel));
+        if (!cells[1].firstChild) cells[1].append(cancelButton(video, cancel));
         cells[0].replaceChildren(progressBar(video));
       } else if (row.dataset.state !== video.state) {
         const answer = { done: shown(video.label), failed: `Not answered: ${video.sentence}`, cancelled: "Cancelled" }[video.state];

@@ -26,7 +26,8 @@ from varec_lib.predictor.decoder import FORMATS, FRAME, HEAD, JSON, SIZE
 
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -v "$0" 2>/dev/null; shift; exec "$@"'  # macOS knows no -v
-PREVIEW_BYTES = 1_500_000  # Jupyter drops messages beyond 1 MB a second, averaged over three
+PREVIEW_BYTES = 1_500_000  # in one message; Jupyter's limit of data is 1 MB a second, averaged over three
+FINISHED_EARLY = 255  # what ffmpeg ends with when it was asked to
 NONSENSE = "its decoder sent nonsense; the video is damaged, or made to do so."
 
 
@@ -182,7 +183,8 @@ def _end(process: subprocess.Popen) -> None:
 def preview(file: BinaryIO, limits: Limits) -> bytes:
     """The start of an open video as a small WebM (VP8) that every browser plays; empty where it cannot be made.
 
-    Twenty seconds at most, no sound, at most 480x360 pixels and 1.5 MB.
+    Twenty seconds at most, or what can be made of it in the time of `limits.stall_s`; no sound, at most 480x360 pixels
+    and 1.5 MB.
     """
     box = r"scale=w=min(480\,iw):h=min(360\,ih):force_original_aspect_ratio=decrease:force_divisible_by=2"
     command = [
@@ -193,15 +195,24 @@ def preview(file: BinaryIO, limits: Limits) -> bytes:
         "-fs", str(PREVIEW_BYTES - 200_000), "-f", "webm", "-cluster_size_limit", "50000", "/dev/fd/1",
     ]  # fmt: skip
     # Whose process is killed leaves it behind: then it ends by itself, soon.
-    limits = replace(limits, cpu_s=min(limits.cpu_s, math.ceil(limits.stall_s)))
+    limits = replace(limits, cpu_s=min(limits.cpu_s, math.ceil(2 * limits.stall_s + 1)))
     with tempfile.TemporaryFile() as target:
         process = _start(command, limits, file, target)
         try:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=limits.stall_s)
+            _wait(process, limits.stall_s)
         finally:
             _end(process)
-        if process.returncode:
+        if process.returncode not in (0, FINISHED_EARLY):
             return b""
         target.seek(0)
         return target.read(PREVIEW_BYTES)
+
+
+def _wait(process: subprocess.Popen, seconds: float) -> None:
+    """Until ffmpeg has ended. After so many seconds it is asked to finish what it has, within one more."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)

@@ -139,6 +139,7 @@ class PageHandler(TornadoVoilaHandler):
     @web.authenticated
     async def get(self, path: str | None = None) -> None:
         """Sends the page piece by piece, with a sign of life every few seconds, until it is complete."""
+        self._refuse_being_embedded()
         current_page.set(self)
         async for html in self.get_generator(path=path):
             if self.left:
@@ -148,6 +149,13 @@ class PageHandler(TornadoVoilaHandler):
                 return
             self.write(html)
             self.flush()
+
+    def _refuse_being_embedded(self) -> None:
+        """Another site's pictures and requests must not start kernels here; a browser says what it asks for."""
+        headers = self.request.headers
+        wanted, asking = headers.get("Sec-Fetch-Dest", "document"), headers.get("Sec-Fetch-Site", "none")
+        if wanted != "document" and asking != "same-origin":
+            raise web.HTTPError(403)
 
     def redirect_to_file(self, path: str) -> None:
         """There are no files to be had."""

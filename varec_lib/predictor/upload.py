@@ -1,6 +1,7 @@
 """A video that arrives in pieces, into a file without a name: it vanishes with the process, however that ends."""
 
 import tempfile
+import time
 from contextlib import suppress
 
 from varec_lib.errors import VideoError
@@ -10,12 +11,15 @@ NO_ROOM = "there is no room for it here. Try a smaller video."
 
 
 class Upload:
-    """One file on its way here. `size` is what was announced; no more than that, and than the limits, is taken."""
+    """One file on its way here. `size` is what was announced; no more than that, and than the limits, is taken.
+
+    `latest` is when its latest piece came, by the monotonic clock.
+    """
 
     def __init__(self, size: int, limits: Limits) -> None:
         """Raises `VideoError` where the announced size is none that is taken, or nothing can be kept here."""
         check_size(size, limits)
-        self.size, self.received = size, 0
+        self.size, self.received, self.latest = size, 0, time.monotonic()
         try:
             self.file = tempfile.TemporaryFile()
         except OSError as error:
@@ -30,6 +34,7 @@ class Upload:
         except OSError as error:
             raise VideoError(NO_ROOM) from error
         self.received += len(data)
+        self.latest = time.monotonic()
         return self.received
 
     def complete(self) -> None:

@@ -42,6 +42,7 @@ function predictor() {
   };
 }
 
+const DEAD = "The kernel of this page has stopped. Run the notebook's cell again.";
 const LOST = { state: "failed", sentence: "this browser could not read it, or lost the connection." };
 
 class View {
@@ -51,18 +52,17 @@ class View {
       model.on(name, act);
       signal.addEventListener("abort", () => model.off(name, act));
     };
-    Object.assign(this, { model, uploads, selected: null, follow: true, urls: [], details: null, shares: new Map() });
+    const id = Math.random().toString(36).slice(2); // of this view: there may be others of the same widget
+    Object.assign(this, { model, uploads, id, selected: null, follow: true, urls: [], details: null, shares: new Map() });
     this.live = h("p", { class: "vp-live-region", role: "status", "aria-live": "polite" });
     this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
     const take = (files) => this.take(files);
     this.camera = cameraPanel(take, (text, problem) => this.say(text, problem));
     const { button, input } = dropZone(model, take);
-    const record = h("button", { type: "button", class: "vp-secondary" }, icon("M3 7h11v10H3zM14 10l6-3v10l-6-3"), "Use the camera");
-    record.onclick = () => this.camera.open();
     this.result = h("section", { class: "vp-result", "aria-label": "Answer" });
     this.table = resultsTable((key) => this.choose(key, true), (key) => uploads.cancel(key));
     this.all = h("section", { class: "vp-all", hidden: true, "aria-label": "All videos" }, h("div", { class: "vp-scroll", tabIndex: 0, role: "group", "aria-label": "Table of all videos" }, this.table.table), this.tableButtons());
-    const input_ = h("section", { class: "vp-input", "aria-label": "Choose a video" }, this.models(), button, input, record, this.camera.panel, this.alert, this.samples(), this.path());
+    const input_ = h("section", { class: "vp-input", "aria-label": "Choose a video" }, this.models(), button, input, this.camera.button, this.camera.panel, this.alert, this.samples(), this.path());
     this.root = h("div", { class: "varec" }, h("div", { class: "vp-columns" }, input_, this.result), this.all, this.live);
     acceptDrops(this.root, take);
 
@@ -72,9 +72,14 @@ class View {
     this.update();
   }
 
+  // A message to the kernel, whose reply is for this view.
+  ask(message) {
+    this.uploads.tell({ ...message, view: this.id });
+  }
+
   // The choice of models, newest experiment first.
   models() {
-    const select = h("select", { id: `vp-model-${Math.random().toString(36).slice(2)}` });
+    const select = h("select", { id: `vp-model-${this.id}` });
     const fill = () => {
       select.replaceChildren(...this.model.get("models").map(({ name, label }) => h("option", { value: name }, label)));
       select.value = this.model.get("model");
@@ -85,7 +90,7 @@ class View {
       this.model.set("model", select.value);
       this.model.save_changes();
     };
-    select.onfocus = () => this.model.send({ do: "models" });
+    select.onfocus = () => this.ask({ do: "models" });
     return h("div", { class: "vp-field" }, h("label", { htmlFor: select.id }, "Model"), select);
   }
 
@@ -99,7 +104,7 @@ class View {
       const button = h("button", { type: "button" }, image, h("span", {}, shown(label)));
       button.onclick = () => {
         this.follow = true;
-        this.model.send({ do: "sample", number });
+        this.ask({ do: "sample", number });
       };
       list.append(h("li", {}, button));
     });
@@ -109,7 +114,7 @@ class View {
   path() {
     const folder = this.model.get("server_folder");
     if (!folder) return null;
-    const id = `vp-path-${Math.random().toString(36).slice(2)}`;
+    const id = `vp-path-${this.id}`;
     const field = h("input", { type: "text", id, autocomplete: "off", spellcheck: false, required: true });
     const form = h("form", { class: "vp-field" }, h("label", { htmlFor: id }, `Or a file on the server, in ${folder}/`), h("div", { class: "vp-row" }, field, h("button", { class: "vp-secondary" }, "Look")));
     field.onkeydown = (event) => {
@@ -120,14 +125,14 @@ class View {
     form.onsubmit = (event) => {
       event.preventDefault();
       this.follow = true;
-      this.model.send({ do: "path", path: field.value });
+      this.ask({ do: "path", path: field.value });
     };
     return form;
   }
 
   tableButtons() {
     const download = h("button", { type: "button", class: "vp-secondary" }, "Download as CSV");
-    download.onclick = () => this.model.send({ do: "table" });
+    download.onclick = () => this.ask({ do: "table" });
     const clear = h("button", { type: "button", class: "vp-quiet" }, "Clear all");
     clear.onclick = () => {
       this.selected = null;
@@ -155,13 +160,16 @@ class View {
     const rows = this.model.get("rows").map((row) => {
       const file = files.get(row.key);
       const sent = file ? file.here / Math.max(file.file.size, 1) : 0;
-      const share = { uploading: sent, predicting: this.shares.get(row.key) ?? 0 }[row.state] ?? row.share;
-      return { ...row, share, silent: file?.silent ?? false, ...(file?.state === "lost" ? LOST : {}) };
+      const share = { uploading: file && sent, predicting: this.shares.get(row.key) ?? 0 }[row.state] ?? row.share;
+      if (file) file.listed = true;
+      const lost = file?.state === "lost" || (this.uploads.dead && row.state in WAITING);
+      return { ...row, share, silent: file?.silent ?? false, ...(lost ? LOST : {}) };
     });
     const known = new Set(rows.map((row) => row.key));
-    const others = [...files.values()].filter((file) => !known.has(file.key) && file.state !== "sent");
+    const others = [...files.values()].filter((file) => !known.has(file.key) && !file.listed);
     const own = { cancelled: { state: "cancelled" }, lost: LOST };
-    const unheard = others.map(({ key, name, silent, state }) => ({ key, name, silent, state: "queued", share: 0, sentence: "", ...own[state] }));
+    const empty = { state: "queued", share: 0, label: "", sentence: "" };
+    const unheard = others.map(({ key, name, silent, state }) => ({ ...empty, key, name, silent, ...own[state] }));
     return rows.concat(unheard);
   }
 
@@ -169,19 +177,21 @@ class View {
     const videos = this.videos();
     if (this.follow && videos.length) {
       const ended = videos.filter((video) => !(video.state in WAITING));
-      const underway = videos.find((video) => video.state in WAITING);
-      const wanted = (underway ?? ended.at(-1)).key;
+      const sentElsewhere = (video) => video.state === "uploading" && !this.uploads.files.has(video.key);
+      const underway = videos.find((video) => video.state in WAITING && !sentElsewhere(video));
+      const wanted = (underway ?? ended.at(-1) ?? videos[0]).key;
       if (wanted !== this.selected) this.choose(wanted, false);
     }
     if (!videos.some((video) => video.key === this.selected)) this.selected = null;
     this.all.hidden = videos.length < 2;
     this.table.update(videos, this.selected);
     this.show(videos.find((video) => video.key === this.selected));
+    if (this.uploads.dead) this.say(DEAD, true);
   }
 
   choose(key, byHand) {
+    if (key !== this.selected) this.details = null;
     this.selected = key;
-    this.details = null;
     if (byHand) {
       this.follow = false;
       this.update();
@@ -209,7 +219,8 @@ class View {
   build(video, now) {
     this.built = now;
     this.releaseUrls();
-    const parts = [h("h2", { class: "vp-name" }, video.name)];
+    const head = h("h2", { class: "vp-name", tabIndex: -1 }, video.name);
+    const parts = [head];
     if (video.state === "failed") {
       parts.push(h("p", { class: "vp-problem" }, `${video.name}: ${video.sentence}`));
       this.say(`${video.name}: ${video.sentence}`);
@@ -217,14 +228,16 @@ class View {
       parts.push(h("p", { class: "vp-soft vp-cancelled" }, "Cancelled."));
       this.say(`${video.name}: cancelled.`);
     } else {
-      this.model.send({ do: "details", key: video.key });
+      this.ask({ do: "details", key: video.key });
       this.say(`${video.name}: ${video.sure === false ? "not sure, best guess " : ""}${shown(video.label)}, ${percent(video.share)}`);
       this.slots = Object.fromEntries(["verdict", "video", "bars", "timeline", "frames"].map((name) => [name, h("div", { class: `vp-slot-${name}` })]));
       this.slots.verdict.append(verdict(video, null));
       const took = h("p", { class: "vp-soft vp-took" }, `Answered in ${time(video.seconds)} by ${video.model}`);
       parts.push(this.slots.verdict, h("div", { class: "vp-pair" }, this.slots.video, this.slots.bars), this.slots.timeline, this.slots.frames, took);
     }
+    const focused = this.result.contains(document.activeElement); // on the button to cancel
     this.result.replaceChildren(...parts);
+    if (focused) head.focus();
     if (this.follow) this.bringIntoView();
   }
 
@@ -255,7 +268,7 @@ class View {
       if (this.selected === video.key && !this.slots.video.childElementCount) this.play(file.url, video);
     } else if (video.preview && this.asked !== video.key) {
       this.asked = video.key;
-      this.model.send({ do: "preview", key: video.key });
+      this.ask({ do: "preview", key: video.key });
     }
   }
 
@@ -275,6 +288,7 @@ class View {
   }
 
   hear(message, buffers) {
+    if (message.view !== undefined && message.view !== this.id) return;
     if (message.about === "table") return download(message.csv);
     if (message.about === "progress") {
       this.shares.set(message.key, message.share);
@@ -287,7 +301,7 @@ class View {
       this.urls.push(URL.createObjectURL(new Blob([buffers[0]], { type: "video/webm" })));
       this.play(this.urls.at(-1), video);
     }
-    if (message.about === "pictures" && message.segment === this.segment && buffers.length)
+    if (message.about === "pictures" && this.details && message.segment === this.segment && buffers.length)
       this.slots.frames.replaceChildren(...frames(buffers, this.details.frames, this.span(), this.urls));
   }
 
@@ -313,12 +327,15 @@ class View {
   // Shows the frames of a window; by hand, its classes too, and the video from there.
   chooseSegment(number, byHand) {
     this.segment = number;
-    this.model.send({ do: "pictures", key: this.selected, segment: number });
+    this.ask({ do: "pictures", key: this.selected, segment: number });
     if (!byHand) return;
     [...this.track.children].forEach((button, i) => button.setAttribute("aria-pressed", String(i === number)));
     const segment = this.details.segments[number];
     const all = h("button", { type: "button", class: "vp-link" }, "show the whole video");
-    all.onclick = () => this.showDetails(this.videos().find((video) => video.key === this.selected), this.details);
+    all.onclick = () => {
+      this.showDetails(this.videos().find((video) => video.key === this.selected), this.details);
+      this.track.children[number].focus();
+    };
     this.slots.bars.replaceChildren(bars(segment.top), h("p", { class: "vp-soft" }, `${time(segment.start)} to ${time(segment.end)} · `, all));
     const player = this.slots.video.querySelector("video");
     if (player) player.currentTime = segment.start;

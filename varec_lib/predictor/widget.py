@@ -7,7 +7,7 @@ Rows travel as a trait, so that a page that is opened again finds them; everythi
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,7 +93,8 @@ class VideoPredictor(anywidget.AnyWidget):
         return f"server-{next(self._numbers)}"
 
     def _offered(self) -> list[dict[str, str]]:
-        return [{"name": choice.name, "label": choice.label} for choice in self._choices]
+        lines = [" · ".join(filter(None, (choice.label, choice.note))) for choice in self._choices]
+        return [{"name": choice.name, "label": line} for choice, line in zip(self._choices, lines, strict=True)]
 
     def _show(self) -> None:
         with self._showing:  # else what another thread saw before could be shown after
@@ -115,6 +116,10 @@ class VideoPredictor(anywidget.AnyWidget):
             get_logger().debug("A message of the page made no sense.", exc_info=True)
         except Exception:  # of which Jupyter would show a traceback on the page
             get_logger().exception("A message of the page could not be answered.")
+
+    def _reply(self, content: dict[str, Any], about: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
+        """Answers the view that asked; others of the same widget hear it, too."""
+        self.send(about | {"view": content.get("view")}, buffers=list(buffers))
 
     def _begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self._jobs.begin(str(content["key"])[:64], _shown_name(content["name"]), int(content["size"]))
@@ -155,18 +160,19 @@ class VideoPredictor(anywidget.AnyWidget):
         job = self._jobs.all[content["key"]]
         if job.prediction:
             segments = [{"start": s.start_s, "end": s.end_s, "top": s.top} for s in job.prediction.segments]
-            about = {"top": job.prediction.top, "segments": segments, "sure_above": job.sure_above}
-            self.send({"about": "details", "key": job.key, "frames": job.clip_frames, **about})
+            about = {"top": job.prediction.top, "segments": segments, "frames": job.clip_frames}
+            sure = {"sure_above": job.sure_above, "published": job.choice.published}
+            self._reply(content, {"about": "details", "key": job.key, **about, **sure})
 
     def _pictures(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """The frames of a window that the model saw; none where they are not kept any more."""
         job, number = self._jobs.all[content["key"]], int(content["segment"])
         found = job.pictures[number] if 0 <= number < len(job.pictures) else []
-        self.send({"about": "pictures", "key": job.key, "segment": number}, buffers=found)
+        self._reply(content, {"about": "pictures", "key": job.key, "segment": number}, found)
 
     def _preview(self, content: dict[str, Any], _: list[memoryview]) -> None:
         job = self._jobs.all[content["key"]]
-        self.send({"about": "preview", "key": job.key}, buffers=[job.preview] if job.preview else [])
+        self._reply(content, {"about": "preview", "key": job.key}, [job.preview] if job.preview else [])
 
     def _refresh(self, *_: Any) -> None:
         """Looks for experiments that have been trained meanwhile."""
@@ -175,7 +181,7 @@ class VideoPredictor(anywidget.AnyWidget):
         if self.model not in {choice.name for choice in self._choices}:
             self.model = self._choices[0].name
 
-    def _table(self, *_: Any) -> None:
+    def _table(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """The results as CSV."""
         jobs = [job for job in list(self._jobs.all.values()) if job.state in ENDED]
         found = [job.prediction or Prediction(Path(job.name), [], error=job.sentence or "cancelled") for job in jobs]
@@ -185,7 +191,7 @@ class VideoPredictor(anywidget.AnyWidget):
                 sure=["" if job.sure is None else ("yes" if job.sure else "no") for job in jobs],
                 model=[job.choice.name if job.choice else "" for job in jobs],
             )
-            self.send({"about": "table", "csv": table.to_csv(index=False)})
+            self._reply(content, {"about": "table", "csv": table.to_csv(index=False)})
 
     def _clear(self, *_: Any) -> None:
         self._jobs.clear()

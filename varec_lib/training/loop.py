@@ -165,13 +165,15 @@ class Trainer:
                 last, before = time.perf_counter(), last
                 self.sums += torch.tensor([loss, right, clips, last - before, waited], dtype=torch.float64)
                 batches.start += len(group)
-                bar.update(len(group))
                 loss_sum, _, seen, seconds, waiting = self.sums.tolist()
                 speed, wait = seen / seconds, waiting / seconds
-                bar.set_postfix_str(f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}")
+                about = f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}"
+                bar.set_postfix_str(about, refresh=False)
+                bar.update(len(group))
                 if self._save_is_due():
                     self.save()
                     last = time.perf_counter()
+            bar.refresh()
         return self._epoch_row()
 
     def _step(self, group: list, total: int) -> tuple[float, int]:

@@ -7,6 +7,8 @@ const varec = (() => {
   let over = false; // it will not be any more
   let leaving = false;
   let lostSince = 0;
+  let line = null; // the connection to the kernel
+  let next = 0; // look, later
 
   function notice(title, text, label) {
     const box = find("notice");
@@ -44,6 +46,7 @@ const varec = (() => {
 
   /* Is the kernel still there? Its connection may also end because the network did. */
   async function look() {
+    clearTimeout(next);
     if (over || leaving) return;
     let answer;
     try {
@@ -53,10 +56,17 @@ const varec = (() => {
       lostSince ||= Date.now();
       if (Date.now() - lostSince > 120_000) return end("The connection is lost.", "The server does not answer any more.");
       notice("The connection is lost.", "Trying to reach the server again …");
-      return setTimeout(look, 3000);
+      next = setTimeout(look, 3000);
+      return;
     }
     if (!answer.ok) return asleep();
-    if (lostSince) setTimeout(look, 3000); // until the connection is open again
+    if (line?.readyState === WebSocket.OPEN) return found();
+    if (lostSince) next = setTimeout(look, 3000); // until it is open again
+  }
+
+  function found() {
+    if (lostSince && !over) find("notice").hidden = true;
+    lostSince = 0;
   }
 
   function leave() {
@@ -67,11 +77,9 @@ const varec = (() => {
     constructor(...address) {
       super(...address);
       if (!this.url.includes("/api/kernels/")) return;
+      line = this;
       this.addEventListener("close", (event) => (event.code === 4001 ? died() : look()));
-      this.addEventListener("open", () => {
-        if (lostSince && !over) find("notice").hidden = true;
-        lostSince = 0;
-      });
+      this.addEventListener("open", found);
     }
   };
 
@@ -87,6 +95,16 @@ const varec = (() => {
     observer.observe(find("predictor"), { childList: true, subtree: true });
     setTimeout(() => !ready && !over && (find("status").textContent = "Still starting. The first time takes longest …"), 15_000);
   }
+
+  /* Files dropped beside the predictor are meant for it; browsers would open them, and leave the page. */
+  for (const name of ["dragover", "drop"])
+    addEventListener(name, (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      const { dataTransfer } = event;
+      const zone = over ? null : find("predictor").querySelector(".vp-zone");
+      if (name === "drop") zone?.dispatchEvent(new DragEvent(name, { bubbles: true, cancelable: true, dataTransfer }));
+    });
 
   addEventListener("pagehide", leave);
   addEventListener("pageshow", (event) => event.persisted && location.reload());
