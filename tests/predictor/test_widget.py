@@ -105,6 +105,14 @@ def test_a_reply_is_for_the_view_that_asked(page, video, about):
     assert [content["view"] for content, _ in page.said(about)] == ["one", "other"]
 
 
+def test_a_year_is_named_where_it_is_another_one(tiny_checkpoint, tmp_path):
+    for age_days in (0, 400):
+        make_experiment(tmp_path, tiny_checkpoint, f"aged{age_days}", age_s=86400 * age_days)
+    labels = [choice.label for choice in choices.model_choices(tmp_path)[:2]]
+    assert re.fullmatch(r"cnnlstm · stick_actions · \d\d \w+ \d\d:\d\d", labels[0])
+    assert re.fullmatch(r"cnnlstm · stick_actions · \d\d \w+ \d{4} \d\d:\d\d", labels[1])
+
+
 def test_a_model_that_has_to_be_fetched_says_so_where_it_is_chosen_only(monkeypatch, tmp_path, experiments):
     monkeypatch.setattr(choices, "cached_file", lambda row: tmp_path / "absent")
     offered = Page(experiments).widget.models[1:]

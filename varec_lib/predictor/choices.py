@@ -36,7 +36,8 @@ def model_choices(experiments_dir: Path | str) -> list[Choice]:
 
 def _trained(experiment: Experiment) -> Choice:
     checkpoint, config = experiment.best_checkpoint, experiment.config
-    when = time.strftime("%d %b %Y %H:%M", time.localtime(checkpoint.stat().st_mtime))
+    saved = time.localtime(checkpoint.stat().st_mtime)
+    when = time.strftime("%d %b %H:%M" if saved.tm_year == time.localtime().tm_year else "%d %b %Y %H:%M", saved)
     stamp = checkpoint.stat().st_mtime_ns
     label = f"{config.model} · {config.data_dir.name} · {when}"
     return Choice(experiment.folder.name, label, lambda: _loaded(str(checkpoint), stamp))
