@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,9 @@ def test_sending_can_be_cancelled_midway(desk, films):
     assert desk.page.evaluate("document.activeElement.textContent") == "large.avi"  # the focus stays nearby
     desk.choose(films["short"])  # and the page lives on
     assert "%" in desk.answer("short.mp4")
+    desk.drop(films["short"], films["large"])
+    desk.page.locator("tbody").get_by_role("button", name="Cancel large.avi").last.click()
+    assert "%" in desk.answer("short.mp4")  # not what is not wanted any more
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_what_is_no_video_gets_a_sentence(desk, films, film, sentence):
     rows = desk.page.locator("tbody tr")
     rows.filter(has_text=f"{film}.mp4").last.get_by_role("button").click()
     assert sentence in desk.answer(f"{film}.mp4")
-    rows.last.get_by_text("%").wait_for()
+    rows.last.locator("td").nth(1).get_by_text("%").wait_for(timeout=WAIT_MS)
 
 
 def test_a_video_of_a_fifth_of_a_second(desk, films):
@@ -367,8 +371,11 @@ def kernel_of(desk) -> psutil.Process:
         "lab": "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id",
     }
     name = f"kernel-{desk.page.evaluate(id_of_kernel[desk.host])}.json"
-    processes = psutil.Process().children(recursive=True)
-    return next(process for process in processes if any(name in word for word in process.cmdline()))
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if any(name in word for word in process.cmdline()):
+                return process
+    pytest.fail(f"nothing runs with {name}")
 
 
 def test_a_kernel_that_does_not_answer_is_said(opened, browser, app_url, films):
@@ -391,15 +398,17 @@ def test_a_kernel_that_does_not_answer_is_said(opened, browser, app_url, films):
 @pytest.mark.parametrize("desk", ["lab"], indirect=True)
 def test_a_kernel_that_was_started_again_is_said(desk, films):
     page = desk.page
+    desk.choose(films["first"], films["second"])
+    desk.answer("second.mp4")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    desk.choose(films["short"])
     page.get_by_text("The kernel of this page has stopped. Run the notebook's cell again.").wait_for()
+    desk.choose(films["short"])
     assert "lost the connection" in desk.answer("short.mp4")
     page.locator(".vp-samples button").first.click()
     page.get_by_role("button", name="Clear all").click()
     page.get_by_text("The kernel of this page has stopped.").wait_for()
     desk.run_all()
-    page.locator(".vp-alert").wait_for(state="hidden", timeout=3 * WAIT_MS)  # on the page that is new
+    page.locator(".vp-alert[hidden]").wait_for(state="attached", timeout=3 * WAIT_MS)  # on the page that is new
     desk.choose(films["short"])
     assert "%" in desk.answer("short.mp4")
 

@@ -127,7 +127,8 @@ def test_a_video_of_uneven_rate_reaches_as_far_as_its_header_promises(encoded, f
     ffmpeg("-i", encoded("h264.mp4"), "-an", *uneven, tmp_path / name)
     video, frames = guarded(tmp_path / name)
     assert 40 < len(frames) < 70
-    assert video.reached_s == pytest.approx(6.3, abs=0.3) and video.promised_s == pytest.approx(6.4, abs=1)
+    assert video.reached_s == pytest.approx(6.3, abs=0.3)
+    assert video.promised_s == (0 if name == "v.mp4" else pytest.approx(6.4, abs=1))  # MP4 counts frames
 
 
 # Limits

@@ -16,7 +16,8 @@ from varec_lib.data.decode import cv2
 from varec_lib.errors import CheckpointError, VideoError, WeightsError
 from varec_lib.predictor import jobs as module
 from varec_lib.predictor.choices import Choice
-from varec_lib.predictor.jobs import FAILED_INSIDE, KEPT_JOBS, KEPT_PICTURES, MOST_WAITING, TOO_MANY, Job, Jobs
+from varec_lib.predictor.job import Job
+from varec_lib.predictor.jobs import FAILED_INSIDE, KEPT_JOBS, KEPT_PICTURES, MOST_WAITING, TOO_MANY, Jobs
 from varec_lib.predictor.predict import Predictor
 from varec_lib.predictor.sandbox import Limits
 
@@ -380,7 +381,7 @@ def test_a_video_that_ends_early_is_answered_and_says_so(jobs, choice, write_vid
     cut = jobs.add("cut", "v", path.open("rb"), choice)
     assert cut.ended.wait(30) and cut.state == "done"
     reached, promised = re.fullmatch(
-        r"Only (.*) of (.*) seconds could be read; it may be cut short\.", cut.sentence
+        r"Its pictures end after (.*) of the (.*) seconds that it should have; it may be cut short\.", cut.sentence
     ).groups()
     assert 8 < float(reached) < 18 and float(promised) == 20
     assert cut.prediction.segments[-1].end_s == pytest.approx(float(reached), abs=0.3)

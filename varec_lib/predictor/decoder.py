@@ -77,7 +77,7 @@ def _decode(limits: dict, out: BinaryIO) -> None:
             about = decode_frames(
                 capture, fps, save, short_side=limits["short_side"], fps=limits["fps"], name=str(VIDEO), most=most
             )
-            promised_s = min(count / rate, 1e6) if rate > 0 else 0.0
+            promised_s = min(count / rate, 1e6) if rate > 0 and about.frames < count else 0.0
             say(cut=about.frames == most and capture.grab(), reached_s=max(reached_s, 0.0), promised_s=promised_s)
     except VideoError as error:
         say(error=str(error).removeprefix(f"{VIDEO}: "))

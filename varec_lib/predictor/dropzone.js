@@ -5,6 +5,7 @@ const PIECE = 512 * 1024; // bytes; Jupyter's websocket drops messages of 10 MB 
 const PIECES_UNDERWAY = 4;
 const UNANSWERED_UPLOADS = 4; // the server takes twice as many
 const SILENCE_MS = 20_000; // after which the page says that nobody answers
+const PATIENCE_MS = 60_000; // after which it does not wait for the last answers: the kernel knows whether all is there
 
 class Uploads extends EventTarget {
   constructor(model) {
@@ -17,6 +18,7 @@ class Uploads extends EventTarget {
       if (message.about === "received") this.received(message.key, message.bytes);
     });
     model.on("change:rows", () => this.next());
+    model.on("comm_live_update", () => this.tell({ do: "models" })); // JupyterLab's, when a kernel is started again
   }
 
   add(files) {
@@ -47,7 +49,7 @@ class Uploads extends EventTarget {
     const mine = (row) => row.state === "waiting" || (row.state === "uploading" && this.files.has(row.key));
     const unanswered = this.model.get("rows").filter(mine).length;
     const entry = [...this.files.values()].find((file) => file.state === "queued");
-    if (!entry || unanswered >= UNANSWERED_UPLOADS) return;
+    if (!entry || (unanswered >= UNANSWERED_UPLOADS && !this.dead)) return;
     this.busy = true;
     try {
       await this.send(entry);
@@ -71,17 +73,18 @@ class Uploads extends EventTarget {
       entry.sent += piece.byteLength;
       while (entry.sent - entry.here >= PIECES_UNDERWAY * PIECE && this.wanted(entry)) await this.answer(entry);
     }
-    while (entry.here < file.size && this.wanted(entry)) await this.answer(entry);
+    const silent = () => entry.since && Date.now() - entry.since > PATIENCE_MS;
+    while (entry.here < file.size && this.wanted(entry) && !silent()) await this.answer(entry);
     const preview = !(await entry.playable);
     if (!this.wanted(entry)) return;
     entry.state = "sent";
     this.tell({ do: "end", key, preview });
   }
 
-  // Whether it still makes sense to send: not after it was cancelled here, or refused there.
+  // Whether it still makes sense to send: not after it was cancelled here, or refused or forgotten there.
   wanted(entry) {
     const row = this.model.get("rows").find((row) => row.key === entry.key);
-    return entry.state === "sending" && !(row && row.state !== "uploading");
+    return entry.state === "sending" && (row ? row.state === "uploading" : !entry.listed);
   }
 
   // The next answer of the kernel to this file, or a while without one.

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,17 +13,16 @@ import torch
 from traitlets.log import get_logger
 
 from varec_lib.errors import VarecError, VideoError
-from varec_lib.predictor.along import Prediction, Segment
+from varec_lib.predictor.along import Prediction
 from varec_lib.predictor.choices import Choice
+from varec_lib.predictor.job import Job
 from varec_lib.predictor.predict import Predictor
-from varec_lib.predictor.samples import as_jpeg
 from varec_lib.predictor.sandbox import Cancelled, GuardedVideo, Limits, preview
 from varec_lib.predictor.upload import Upload
 
 ENDED = ("done", "failed", "cancelled")  # states of videos that have their answer
 STEP_S = 1.0  # from one window to the next, at least: short ones side by side would take longer than they tell
 MOST_WINDOWS = 30  # of a video: longer ones have theirs further apart
-MOST_PICTURES = 16  # of a window
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
 STALLED_S = 60.0  # without a piece of a video that is on its way
 MOST_WAITING = 8  # videos that are not answered yet
@@ -32,57 +30,6 @@ FAILED_INSIDE = "something went wrong inside the predictor; the server's log say
 TOO_MANY = "too many videos are waiting already; send it again later."
 # A file with its folders, whose names may have spaces; neither an address nor "a/b".
 PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^\s/:]+(?: [^\s/:(),]*[^\s/:(),.])*/)*([^\s/:]+)")
-
-
-@dataclass(eq=False)
-class Job:
-    """One video: `state` is uploading, waiting, loading (the model), predicting, done, failed or cancelled."""
-
-    key: str
-    name: str  # as the page shows it, never a path
-    state: str
-    upload: Upload | None = None
-    file: BinaryIO | None = None
-    choice: Choice | None = None
-    wants_preview: bool = False
-    sentence: str = ""  # why it failed, or what is to be known of the answer
-    prediction: Prediction | None = None
-    sure_above: float | None = None
-    clip_frames: int = 0  # frames of a window that the model saw
-    seconds: float = 0.0  # from the open file to the answer
-    pictures: list[list[bytes]] = field(default_factory=list)  # JPEGs of each window's frames
-    preview: bytes = b""
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def sure(self) -> bool | None:
-        """Whether the answer is as sure as the model was where it was right; None where nobody measured that."""
-        if self.sure_above is None or not self.prediction:
-            return None
-        return self.prediction.top[0][1] >= self.sure_above
-
-    def row(self) -> dict[str, Any]:
-        """What a table shows of it."""
-        best = self.prediction.top[0] if self.prediction else ("", 0.0)
-        return {
-            "key": self.key, "name": self.name, "state": self.state, "sentence": self.sentence,
-            "model": self.choice.label if self.choice else "", "label": best[0], "share": best[1], "sure": self.sure,
-            "seconds": self.seconds, "preview": bool(self.preview),
-        }  # fmt: skip
-
-    def see(self, _: Segment, clip: torch.Tensor) -> list[bytes]:
-        """Pictures of a window's clip, uint8 `(T, C, H, W)`."""
-        self.clip_frames = len(clip)
-        chosen = np.linspace(0, len(clip) - 1, min(len(clip), MOST_PICTURES)).round().astype(int)
-        return [as_jpeg(clip[i]) for i in chosen]
-
-    def release(self) -> None:
-        """Gives the room of the file back."""
-        for file in (self.upload, self.file):
-            if file:
-                file.close()
-        self.upload = self.file = None
 
 
 class Jobs:
@@ -295,7 +242,8 @@ def _left_out(video: GuardedVideo, seconds: float) -> str:
         return f"Only its first {seconds:.0f} seconds were looked at."
     tolerated_s = max(1.0, 0.1 * video.promised_s)  # headers are not exact, and the last frame may have been left out
     if 0 < video.reached_s < video.promised_s - tolerated_s:
-        return f"Only {video.reached_s:.1f} of {video.promised_s:.1f} seconds could be read; it may be cut short."
+        reached, promised = f"{video.reached_s:.1f}", f"{video.promised_s:.1f}"
+        return f"Its pictures end after {reached} of the {promised} seconds that it should have; it may be cut short."
     return ""
 
 

@@ -77,9 +77,10 @@ class GuardedVideo:
     """The frames of an open video file, decoded in a process of its own; a context manager to iterate over.
 
     `fps` is the video's rate, 0 where unknown, `frames` how many its header promises within the limits (it may lie, or
-    tell none: 0). Known when all frames were read: `cut`, whether the limits ended it early, and how far its pictures
-    reach and its header promises, in seconds (0: unknown). Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and
-    scaled down to `short_side` as `decode_video` does it. Raises `VideoError` with a sentence that names no file.
+    tell none: 0). Known when all frames were read: `cut`, whether the limits ended it early; `reached_s`, how far its
+    pictures reach; and `promised_s`, how far they should (both 0 where unknown, the latter also where all frames came).
+    Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and scaled down to `short_side` as `decode_video` does it.
+    Raises `VideoError` with a sentence that names no file.
     """
 
     def __init__(

@@ -160,7 +160,8 @@ class View {
     const rows = this.model.get("rows").map((row) => {
       const file = files.get(row.key);
       const sent = file ? file.here / Math.max(file.file.size, 1) : 0;
-      const share = { uploading: file && sent, predicting: this.shares.get(row.key) ?? 0 }[row.state] ?? row.share;
+      const underway = { uploading: file && sent, predicting: this.shares.get(row.key) ?? 0 };
+      const share = row.state in underway ? underway[row.state] : row.share;
       if (file) file.listed = true;
       const lost = file?.state === "lost" || (this.uploads.dead && row.state in WAITING);
       return { ...row, share, silent: file?.silent ?? false, ...(lost ? LOST : {}) };
@@ -176,10 +177,10 @@ class View {
   update() {
     const videos = this.videos();
     if (this.follow && videos.length) {
-      const ended = videos.filter((video) => !(video.state in WAITING));
+      const shows = (video) => !(video.state in WAITING) && (video.state !== "cancelled" || video.key === this.selected);
       const sentElsewhere = (video) => video.state === "uploading" && !this.uploads.files.has(video.key);
       const underway = videos.find((video) => video.state in WAITING && !sentElsewhere(video));
-      const wanted = (underway ?? ended.at(-1) ?? videos[0]).key;
+      const wanted = (underway ?? videos.findLast(shows) ?? videos.at(-1)).key;
       if (wanted !== this.selected) this.choose(wanted, false);
     }
     if (!videos.some((video) => video.key === this.selected)) this.selected = null;
@@ -228,12 +229,12 @@ class View {
       parts.push(h("p", { class: "vp-soft vp-cancelled" }, "Cancelled."));
       this.say(`${video.name}: cancelled.`);
     } else {
-      this.ask({ do: "details", key: video.key });
       this.say(`${video.name}: ${video.sure === false ? "not sure, best guess " : ""}${shown(video.label)}, ${percent(video.share)}`);
       this.slots = Object.fromEntries(["verdict", "video", "bars", "timeline", "frames"].map((name) => [name, h("div", { class: `vp-slot-${name}` })]));
       this.slots.verdict.append(verdict(video, null));
       const took = h("p", { class: "vp-soft vp-took" }, `Answered in ${time(video.seconds)} by ${video.model}`);
       parts.push(this.slots.verdict, h("div", { class: "vp-pair" }, this.slots.video, this.slots.bars), this.slots.timeline, this.slots.frames, took);
+      this.ask({ do: "details", key: video.key });
     }
     const focused = this.result.contains(document.activeElement); // on the button to cancel
     this.result.replaceChildren(...parts);

@@ -18,7 +18,8 @@ from traitlets.log import get_logger
 
 from varec_lib.errors import ConfigError, VarecError, VideoError
 from varec_lib.predictor.choices import chosen, model_choices
-from varec_lib.predictor.jobs import ENDED, Job, Jobs
+from varec_lib.predictor.job import Job
+from varec_lib.predictor.jobs import ENDED, Jobs
 from varec_lib.predictor.predict import Prediction, as_table
 from varec_lib.predictor.samples import open_on_server, sample_clips
 from varec_lib.predictor.sandbox import Limits

@@ -146,11 +146,10 @@ class Trainer:
         if batches.start == 0:
             self.epoch_lr = self.optimizer.param_groups[0]["lr"]
         train_mode(self.network)
-        bar = tqdm(
+        with tqdm(
             desc=f"epoch {self.epoch}", total=len(batches.sizes), initial=batches.start, unit="batch", leave=False,
             disable=not self.progress,
-        )  # fmt: skip
-        with bar:
+        ) as bar:  # fmt: skip
             last = time.perf_counter()
             loader = iter(self.feed.loader)
             while batches.start < len(batches.sizes):
