@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -379,16 +380,36 @@ def kernel_of(desk) -> psutil.Process:
 
 
 def test_a_kernel_that_does_not_answer_is_said(opened, browser, app_url, films):
-    """A small file, which is sent as a whole before anybody could have answered."""
-    desk = opened(browser, "app", app_url)
+    """A small file, which is sent as a whole before anybody could have answered; after a minute, also that this is all.
+
+    So nothing waits for answers that were lost: the kernel itself knows whether it has everything.
+    """
+    desk, sent = opened(browser, "app", app_url), []
+    desk.page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    desk.page.clock.install()
+    desk.page.reload()
+    desk.page.locator(".vp-zone").wait_for(timeout=WAIT_MS)
     kernel = kernel_of(desk)
+
+    def told_all() -> bool:
+        return any(b'"do":"end"' in (frame if isinstance(frame, bytes) else frame.encode()) for frame in sent)
+
     kernel.suspend()
     try:
         desk.choose(films["short"])
         result = desk.page.locator(".vp-result")
         result.get_by_text("In line").wait_for()
+        desk.page.clock.fast_forward("00:21")
         result.get_by_text("The kernel does not answer.").wait_for(timeout=WAIT_MS)
         assert "short.mp4" in result.inner_text()
+        desk.page.clock.fast_forward("00:30")
+        desk.page.wait_for_timeout(2000)
+        assert not told_all()
+        desk.page.clock.fast_forward("00:15")
+        deadline = time.monotonic() + 60
+        while not told_all():
+            assert time.monotonic() < deadline
+            desk.page.wait_for_timeout(100)
     finally:
         kernel.resume()
     assert "%" in desk.answer("short.mp4")

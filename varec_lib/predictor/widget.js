@@ -277,6 +277,7 @@ class View {
     const player = h("video", { src: url, controls: true, muted: true, loop: true, playsInline: true, "aria-label": `Preview of ${video.name}` });
     player.muted = true;
     if (!window.matchMedia("(prefers-reduced-motion: reduce)").matches) player.autoplay = true;
+    player.onloadedmetadata = () => player.style.setProperty("--vp-ratio", player.videoWidth / player.videoHeight);
     player.ontimeupdate = () => this.mark(player.currentTime);
     this.slots.video.replaceChildren(player);
   }
