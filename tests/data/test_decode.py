@@ -18,7 +18,7 @@ def video(tmp_path_factory, write_video):
 def decoded(path, *, short_side: int = 0, fps: float = 0) -> torch.Tensor:
     """What `decode_video` saves, as `read_frames` would give it: uint8 (T, C, H, W)."""
     frames: list[np.ndarray] = []
-    decode_video(path, lambda frame: frames.append(frame.copy()), short_side=short_side, fps=fps)
+    decode_video(path, lambda frame, _: frames.append(frame.copy()), short_side=short_side, fps=fps)
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
 
 
@@ -143,7 +143,7 @@ def test_decode_video_counts_all_frames_and_tells_what_probe_tells(tmp_path, wri
     data = path.read_bytes()
     path.write_bytes(data[: int(0.6 * len(data))])
     saved = []
-    assert decode_video(path, lambda frame: saved.append(frame.shape), short_side=32, fps=5) == probe(path)
+    assert decode_video(path, lambda frame, _: saved.append(frame.shape), short_side=32, fps=5) == probe(path)
     assert set(saved) == {(32, 32, 3)} and len(saved) == len(kept_frames(probe(path).frames, 15, 5)) < 20
 
 
@@ -151,7 +151,7 @@ def test_a_saved_frame_does_not_change_when_the_next_one_is_decoded(video, frame
     """The decoder reuses its memory; what it hands out must be read before the next frame, not copied by luck."""
     numbers = []
     decode_video(
-        video, lambda frame: numbers.extend(frame_numbers(torch.from_numpy(frame).permute(2, 0, 1)[None])),
+        video, lambda frame, _: numbers.extend(frame_numbers(torch.from_numpy(frame).permute(2, 0, 1)[None])),
         short_side=0, fps=0,
     )  # fmt: skip
     assert numbers == [*range(50)]
@@ -243,7 +243,7 @@ def test_unusable_files_are_named_with_the_reason(tmp_path, name, content, words
         probe,
         lambda path: read_frames(path, [0]),
         lambda path: read_header(path, short_side=16),
-        lambda path: decode_video(path, lambda frame: None, short_side=16, fps=0),
+        lambda path: decode_video(path, lambda frame, _: None, short_side=16, fps=0),
     ]
     for read in readers:
         with pytest.raises(VideoError) as caught:

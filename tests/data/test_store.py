@@ -424,7 +424,7 @@ from varec_lib.cli import main
 from varec_lib.data import store_writer
 decode = store_writer.decode_video
 def slowly(path, save, **how):
-    return decode(path, lambda frame: (time.sleep(0.02), save(frame)), **how)
+    return decode(path, lambda frame, at_s: (time.sleep(0.02), save(frame, at_s)), **how)
 store_writer.decode_video = slowly
 sys.exit(main(sys.argv[1:]))
 """
@@ -750,7 +750,7 @@ def decode_with(monkeypatch, before: Callable[[Path], None] = lambda path: None,
 
     def decode_video(path, save, **how):
         before(path)
-        return decode(path, lambda frame: (time.sleep(pause), save(frame)), **how)
+        return decode(path, lambda frame, at_s: (time.sleep(pause), save(frame, at_s)), **how)
 
     monkeypatch.setattr(store_writer, "decode_video", decode_video)
 
@@ -917,8 +917,8 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, monkeypatch, 
     decode, used = store_writer.decode_video, []
 
     def decode_video(path, save, **how):
-        def save_and_measure(frame: np.ndarray) -> None:
-            save(frame)
+        def save_and_measure(frame: np.ndarray, at_s: float) -> None:
+            save(frame, at_s)
             used.append(anonymous_memory())
 
         return decode(path, save_and_measure, **how)

@@ -126,6 +126,29 @@ def test_the_answer_is_the_mean_of_the_windows_each_of_its_own_frames(along_of):
         fed(along_of(top=0), 8)
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([n / 10 for n in range(16)], [(0, 0.8), (0.8, 1.6)]),
+        ([7 + n / 10 for n in range(16)], [(0, 0.8), (0.8, 1.6)]),  # counted from the first frame
+        ([n / 10 + n % 3 * 0.02 for n in range(16)], [(0, 0.8), (0.8, 1.6)]),  # rounded by the container
+        ([n / 10 for n in range(8)] + [1 + n / 2 for n in range(8)], [(0, 0.8), (1, 4.6)]),  # slower
+        ([n / 10 for n in range(4)] + [0.4 + n / 50 for n in range(12)], [(0, 0.58), (0.48, 0.74)]),  # faster
+        ([0] * 16, [(0, 0.8), (0.8, 1.6)]),  # none
+        ([n / 10 for n in range(12)] + [0] * 4, [(0, 0.8), (0.8, 1.6)]),  # none at the end
+        ([n / 10 for n in range(12)] + [n / 10 for n in range(4)], [(0, 0.8), (0.8, 1.6)]),  # begins anew
+        ([n / 10 for n in range(8)] + [9000 + n / 10 for n in range(8)], [(0, 0.8), (0.8, 1.6)]),  # leaps
+        ([n / 10 for n in range(8)] + [21 + n / 10 for n in range(8)], [(0, 0.8), (21, 21.8)]),  # stands still
+    ],
+)
+def test_times_are_those_of_the_file_where_they_make_sense(along_of, times, expected):
+    along = along_of(spec=DENSE)  # at 10 frames a second
+    for number, at_s in enumerate(times):
+        along.add(frame(number), at_s)
+    found = [(segment.start_s, segment.end_s) for segment in along.finish()[1]]
+    assert found == [pytest.approx(span, abs=0.06) for span in expected]
+
+
 def test_windows_come_as_the_frames_do(along_of):
     """So that a page can show progress, and a video need not have ended."""
     along, told = along_of(spec=DENSE, hop=0.5), []

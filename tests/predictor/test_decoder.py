@@ -44,7 +44,7 @@ def guarded(path: Path, *, short_side: int = 0, rate: float = 0, **limits: Any) 
 
 def assert_alike(path: Path, *, short_side: int = 0, rate: float = 0) -> None:
     expected: list[np.ndarray] = []
-    info = decode_video(path, lambda frame: expected.append(frame.copy()), short_side=short_side, fps=rate)
+    info = decode_video(path, lambda frame, _: expected.append(frame.copy()), short_side=short_side, fps=rate)
     video, frames = guarded(path, short_side=short_side, rate=rate)
     assert video.fps == info.fps and not video.cut
     assert len(frames) == len(expected) == len(kept_frames(info.frames, info.fps, rate))

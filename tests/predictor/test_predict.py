@@ -300,13 +300,20 @@ def test_a_camera_that_is_faster_than_any_clock_rate(predictor_for, shown, write
     assert len(shown) == 2
 
 
-def test_a_variable_frame_rate_loses_no_frame(predictor_for, shown, write_video, ffmpeg, tmp_path):
-    source, video = write_video(tmp_path / "even.mkv", 30), tmp_path / "variable.mkv"
-    ffmpeg("-i", source, "-vf", r"select=lt(n\,10)+not(mod(n\,3))", "-fps_mode", "vfr", "-c:v", "ffv1", video)
+@pytest.mark.parametrize(
+    "encoder", [["v.mkv", "-c:v", "ffv1"], ["v.mp4", "-c:v", "libx264", "-qp", "0"], ["v.avi", "-c:v", "ffv1"]]
+)  # the rate in their headers is that of the start, the mean, and that of the start
+def test_a_variable_frame_rate_loses_no_frame_and_times_are_those_of_the_file(
+    predictor_for, shown, write_video, ffmpeg, tmp_path, encoder
+):
+    source, video = write_video(tmp_path / "even.mkv", 30), tmp_path / encoder[0]
+    uneven = ["-vf", r"select=lt(n\,10)+not(mod(n\,3))", "-fps_mode", "vfr"]
+    ffmpeg("-i", source, *uneven, *encoder[1:], video)
     prediction = predictor_for(**DENSE).predict_along(video)
     numbers = [*range(10), 12, 15, 18, 21, 24, 27]
     assert [clip for clip, _ in shown] == [numbers[0:8:2], numbers[8:16:2]]
-    assert spans(prediction, 15) == [(0, 8), (8, 16)]
+    found = [time for segment in prediction.segments for time in (segment.start_s, segment.end_s)]
+    assert found == pytest.approx([0, 8 / 15, 8 / 15, 28 / 15], abs=0.15)
 
 
 @pytest.mark.parametrize("spec", [DENSE, {}, {"short_side": 40, **DENSE}], ids=["dense", "uniform", "scaled-down"])
@@ -355,11 +362,11 @@ def test_a_video_is_decoded_once_and_only_a_segment_of_it_held(predictor_for, wr
         __hash__ = object.__hash__
 
     def watched(path, save, **options):
-        def note(frame):
+        def note(frame, at_s):
             nonlocal most
             frame = frame.view(Frame)
             alive.add(frame)
-            save(frame)
+            save(frame, at_s)
             most = max(most, len(alive))
 
         calls.append(path)

@@ -1,6 +1,7 @@
 """Decoders that hang, crash, talk nonsense or are left alone: none outlives its time, and each ends in a sentence."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from varec_lib.predictor.decoder import FRAME, HEAD, JSON, SIZE
 from varec_lib.predictor.sandbox import KEPT_ENVIRONMENT, Cancelled, GuardedVideo, Limits
 
 START = json.dumps({"fps": 10.0, "frames": 3}).encode()
-END = json.dumps({"cut": True, "reached_s": 4.9, "promised_s": 5.0}).encode()
+END = json.dumps({"cut": True, "promised_s": 5.0}).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +176,7 @@ def message(kind: bytes, body: bytes, length: int | None = None) -> bytes:
 
 
 def picture(height: int, width: int, missing: int = 0) -> bytes:
-    return message(FRAME, SIZE.pack(height, width) + bytes(3 * height * width - missing))
+    return message(FRAME, SIZE.pack(height, width, 4.9) + bytes(3 * height * width - missing))
 
 
 FIRST = message(JSON, START)
@@ -204,11 +205,11 @@ NONSENSE = {
     "nothing after the first word": FIRST,
     "no picture at all": FIRST + message(JSON, END),
     "an end without its word": FIRST + picture(2, 2) + message(JSON, b"{}"),
-    "an end at no time": FIRST + picture(2, 2) + message(JSON, END.replace(b"4.9", b"NaN")),
+    "an end at no time": FIRST + picture(2, 2) + message(JSON, END.replace(b"5.0", b"NaN")),
     "a picture of nothing": FIRST + picture(0, 0),
     "a picture without a width": FIRST + picture(5, 0),
-    "a picture of another size": FIRST + message(FRAME, SIZE.pack(2, 3) + bytes(12)),
-    "a picture that is too large": FIRST + message(FRAME, SIZE.pack(70_000, 70_000), length=2**32 - 1),
+    "a picture of another size": FIRST + message(FRAME, SIZE.pack(2, 3, 0) + bytes(12)),
+    "a picture that is too large": FIRST + message(FRAME, SIZE.pack(70_000, 70_000, 0), length=2**32 - 1),
     "half a picture": FIRST + picture(20, 20)[:-1],
     "endless pictures": FIRST + 60 * picture(2, 2),
 }
@@ -234,6 +235,15 @@ def test_sense_from_a_decoder(opened, instead, tmp_path):
     with opened(frames=50) as reading:
         assert {frame.shape for frame in reading} == {(2, 3, 3)}
         assert (reading.cut, reading.reached_s, reading.promised_s) == (True, 4.9, 5)
+
+
+@pytest.mark.parametrize("at_s", [math.nan, math.inf, -math.inf, -1.0, 1e300])
+def test_a_picture_at_no_time_has_none(opened, instead, tmp_path, at_s):
+    picture_then = message(FRAME, SIZE.pack(2, 2, at_s) + bytes(12))
+    (tmp_path / "said").write_bytes(FIRST + picture(2, 2) + picture_then + message(JSON, END))
+    instead("cat", str(tmp_path / "said"))
+    with opened() as reading:
+        assert [reading.reached_s for _ in reading] == [4.9, 0]
 
 
 # What a decoder has

@@ -30,6 +30,7 @@ VIDEO_EXTENSIONS = frozenset(
 CLOCK_RATE = 500  # fps; a header that says more (1000 in a browser's recordings) means its clock, not its frames
 AV1 = [cv2.VideoWriter_fourcc(*code) for code in ("av01", "AV01")]  # in MP4 and WebM
 RATE_FRAMES = 100  # whose times tell the rate then: three seconds of a camera's, decoded in less than one
+Save = Callable[[np.ndarray, float], None]  # takes a frame and its time in seconds
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,10 @@ def read_frames(path: Path | str, indices: Sequence[int], *, short_side: int = 0
     return torch.from_numpy(np.stack([frames[i] for i in indices])).permute(0, 3, 1, 2)
 
 
-def decode_video(path: Path | str, save: Callable[[np.ndarray], None], *, short_side: int, fps: float) -> VideoInfo:
+def decode_video(path: Path | str, save: Save, *, short_side: int, fps: float) -> VideoInfo:
     """Decodes a whole video once, handing each kept frame to `save` as RGB `(H, W, 3)` uint8; never holds two.
 
+    With each comes its time in seconds, as the file tells it: it may begin anywhere, and is 0 where there is none.
     The frames are those that `kept_frames` names for `fps`, pixel for pixel as `read_frames` gives them. Returns what
     `probe` would. Raises `VideoError`.
     """
@@ -180,7 +182,7 @@ def decode_video(path: Path | str, save: Callable[[np.ndarray], None], *, short_
 def decode_frames(
     capture: cv2.VideoCapture,
     native_fps: float,
-    save: Callable[[np.ndarray], None],
+    save: Save,
     *,
     short_side: int,
     fps: float,
@@ -195,7 +197,7 @@ def decode_frames(
             if not ok:
                 raise VideoError(f"{name}: frame {position} cannot be decoded.")
             shape = shape or frame.shape[:2]
-            save(_picture(frame, shrunk_size(*shape, short_side)))
+            save(_picture(frame, shrunk_size(*shape, short_side)), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         position += 1
     if shape is None:
         raise _undecodable(name, capture)

@@ -62,7 +62,7 @@ class Decoding(Dataset):
     def _write(self, path: Path, file: Any, shard: int) -> list[Any]:
         start, sizes, shape = file.tell(), [], (0, 0)
 
-        def save(frame: np.ndarray) -> None:
+        def save(frame: np.ndarray, _: float) -> None:
             nonlocal shape
             shape = frame.shape[:2]
             if self.settings.form == "jpeg":

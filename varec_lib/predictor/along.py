@@ -14,6 +14,7 @@ from varec_lib.errors import ConfigError
 
 Top = list[tuple[str, float]]  # classes and their probabilities, best first
 UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
+SLACK_S, LONGEST_FRAME_S = 0.05, 60.0  # times of a file may differ from its rate by so much; a longer gap is damage
 WINDOW_S, WINDOW_FRAMES = 4.0, 1000  # length of a segment for a model that takes frames from all over a video, at most
 
 
@@ -45,6 +46,36 @@ def best(probabilities: torch.Tensor, classes: list[str], top: int) -> Top:
         raise ConfigError(f"top is {top}, but must be at least 1.")
     values, numbers = probabilities.topk(min(top, len(classes)))
     return list(zip([classes[i] for i in numbers.tolist()], values.tolist(), strict=True))
+
+
+class Clock:
+    """When a video shows its frames, in seconds from the first: at its `rate`, until the file's own times differ.
+
+    Cameras slow down in the dark; the rate of a file is then their mean, or what they can do by day. Times that make no
+    sense are not believed, nor any after them.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.count, self.believed = rate, 0, True
+        self.began_s = self.told_s = self.late_s = self.latest_s = 0.0
+
+    @property
+    def now_s(self) -> float:
+        """The time of the frame that is next, or of the end."""
+        return max(self.count / self.rate + self.late_s, self.latest_s)
+
+    def tick(self, told_s: float) -> float:
+        """The time of the next frame, for which the file tells `told_s`."""
+        if self.count == 0:
+            self.began_s = told_s
+        else:
+            self.believed = self.believed and 0 < told_s - self.told_s < LONGEST_FRAME_S
+        off_s = told_s - self.began_s - (self.count / self.rate + self.late_s)
+        if self.believed and abs(off_s) > SLACK_S:
+            self.late_s += off_s
+        self.told_s, self.latest_s = told_s, self.now_s
+        self.count += 1
+        return self.latest_s
 
 
 class Along:
@@ -81,6 +112,8 @@ class Along:
         self.length = max(length, spec.num_frames)
         self.hop = max(round(hop * self.length), min(round(apart_s * self.rate), self.length), 1)
         self.latest: deque[np.ndarray] = deque(maxlen=self.length)
+        self.times: deque[float] = deque(maxlen=self.length)  # of these
+        self.clock = Clock(self.rate)
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []
         self.shown: list[Any] = []
@@ -94,8 +127,9 @@ class Along:
         self.most = windows // 2 * 2  # so that the newest one stays
         self.hop = max(self.hop, -((self.length - frames) // (self.most - 1)))
 
-    def add(self, frame: np.ndarray) -> None:
-        """The next frame, RGB `(H, W, 3)` uint8, as `decode_video` gives it."""
+    def add(self, frame: np.ndarray, at_s: float = 0.0) -> None:
+        """The next frame, RGB `(H, W, 3)` uint8, and the time in seconds that the file gives it, 0 where none."""
+        self.times.append(self.clock.tick(at_s))
         self.latest.append(frame)
         self.count += 1
         if self.count >= self.length and (self.count - self.length) % self.hop == 0:
@@ -115,8 +149,8 @@ class Along:
         frames = [self.latest[i] for i in self.spec.indices(len(self.latest))]
         clip = self.spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
         part = self.score(clip[None])
-        start, self.scored = self.count - len(self.latest), self.count
-        segment = Segment(start / self.rate, self.count / self.rate, best(part, self.classes, self.top))
+        self.scored = self.count
+        segment = Segment(self.times[0], self.clock.now_s, best(part, self.classes, self.top))
         self.parts.append(part)
         self.segments.append(segment)
         if self.seen:

@@ -2,8 +2,8 @@
 
 The video is an open file handed over as standard input, never a name. What its frames are goes to standard output, as
 messages of a kind (one byte), a length (four) and a body: first `{"fps", "frames"}` as the header tells them, within
-the limits, then frames, each with its height and width (four and four) before its RGB bytes, last `{"cut", "reached_s",
-"promised_s"}` or `{"error"}`. JSON and pixels only: whoever reads them need not trust us.
+the limits, then frames, each with its height and width (four and four) and its time in seconds (eight) before its RGB
+bytes, last `{"cut", "promised_s"}` or `{"error"}`. JSON and pixels only: whoever reads them need not trust us.
 `varec_lib.predictor.sandbox` starts it, within limits of memory and time.
 """
 
@@ -25,7 +25,7 @@ FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,
 OPTIONS = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
 VIDEO = Path("/dev/fd/0")
 JSON, FRAME = b"J", b"F"
-HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">II")
+HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">IId")
 
 
 def main() -> None:
@@ -67,18 +67,15 @@ def _decode(limits: dict, out: BinaryIO) -> None:
             most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))
             count, rate = max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0.0), capture.get(cv2.CAP_PROP_FPS)
             say(fps=fps, frames=min(int(count), most))
-            reached_s = 0.0
 
-            def save(frame) -> None:
-                nonlocal reached_s
-                reached_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # gone when the video has ended
-                send(FRAME, SIZE.pack(*frame.shape[:2]), frame.tobytes())
+            def save(frame, at_s) -> None:
+                send(FRAME, SIZE.pack(*frame.shape[:2], at_s), frame.tobytes())
 
             about = decode_frames(
                 capture, fps, save, short_side=limits["short_side"], fps=limits["fps"], name=str(VIDEO), most=most
             )
             promised_s = min(count / rate, 1e6) if rate > 0 and about.frames < count else 0.0
-            say(cut=about.frames == most and capture.grab(), reached_s=max(reached_s, 0.0), promised_s=promised_s)
+            say(cut=about.frames == most and capture.grab(), promised_s=promised_s)
     except VideoError as error:
         say(error=str(error).removeprefix(f"{VIDEO}: "))
     except (MemoryError, cv2.error):

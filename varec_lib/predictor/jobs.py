@@ -213,7 +213,7 @@ class Jobs:
             told = start
             for count, frame in enumerate(video, start=1):
                 # Whole pictures can be large: those of a model that wants them whole are made small as they come.
-                along.add(frame if spec.short_side else _cropped(frame, predictor))
+                along.add(frame if spec.short_side else _cropped(frame, predictor), video.reached_s)
                 if time.perf_counter() - told > 0.25:
                     told = time.perf_counter()
                     if expected:
@@ -222,7 +222,7 @@ class Jobs:
         job.seconds, job.pictures = time.perf_counter() - start, along.shown
         sure_above = predictor.about.metrics.get("sure_above")
         job.sure_above = sure_above if isinstance(sure_above, int | float) else None
-        job.sentence = _left_out(video, min(segments[-1].end_s, self.limits.seconds))
+        job.sentence = _left_out(video, segments[-1].end_s)
         job.prediction = Prediction(Path(job.name), top, segments)
 
     def _end(self, job: Job, state: str, sentence: str = "") -> None:

@@ -77,8 +77,8 @@ class GuardedVideo:
     """The frames of an open video file, decoded in a process of its own; a context manager to iterate over.
 
     `fps` is the video's rate, 0 where unknown, `frames` how many its header promises within the limits (it may lie, or
-    tell none: 0). Known when all frames were read: `cut`, whether the limits ended it early; `reached_s`, how far its
-    pictures reach; and `promised_s`, how far they should (both 0 where unknown, the latter also where all frames came).
+    tell none: 0). `reached_s` is the time of the latest frame, 0 where the file tells none. Known when all were read:
+    `cut`, whether the limits ended it early, and `promised_s`, how far it should reach (0 where unknown, or it does).
     Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and scaled down to `short_side` as `decode_video` does it.
     Raises `VideoError` with a sentence that names no file.
     """
@@ -112,8 +112,7 @@ class GuardedVideo:
         for count in range(self.limits.frames + 1):
             kind, body = self._message()
             if kind == JSON:
-                self.cut = _number(body, "cut") > 0
-                self.reached_s, self.promised_s = _number(body, "reached_s"), _number(body, "promised_s")
+                self.cut, self.promised_s = _number(body, "cut") > 0, _number(body, "promised_s")
                 if count:
                     return
                 break
@@ -133,9 +132,10 @@ class GuardedVideo:
                     raise VideoError(str(about["error"]))
                 return kind, about
         if kind == FRAME and length <= 3 * self.limits.pixels + SIZE.size:
-            size = SIZE.unpack(self._read(SIZE.size))
-            if length == SIZE.size + 3 * size[0] * size[1] > SIZE.size:
-                return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(*size, 3)
+            height, width, at_s = SIZE.unpack(self._read(SIZE.size))
+            if length == SIZE.size + 3 * height * width > SIZE.size:
+                self.reached_s = at_s if 0 <= at_s < 1e9 else 0.0
+                return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(height, width, 3)
         raise VideoError(NONSENSE)
 
     def _read(self, count: int) -> bytearray:
