@@ -387,6 +387,15 @@ def test_a_video_that_ends_early_is_answered_and_says_so(jobs, choice, write_vid
     assert cut.prediction.segments[-1].end_s == pytest.approx(float(reached), abs=0.3)
 
 
+def test_times_are_those_of_a_camera_that_slowed_down(jobs, choice, write_video, ffmpeg, tmp_path):
+    source = write_video(tmp_path / "even.mkv", 60, fps=10)
+    slower = ["-vf", r"select=lt(n\,30)+not(mod(n\,5))", "-fps_mode", "vfr", "-c:v", "ffv1"]  # 36 frames are left
+    ffmpeg("-i", source, *slower, tmp_path / "v.mkv")
+    job = jobs.add("a", "v", (tmp_path / "v.mkv").open("rb"), choice)
+    assert job.ended.wait(30) and job.state == "done"
+    assert job.prediction.segments[-1].end_s == pytest.approx(5.6, abs=0.1)
+
+
 @pytest.mark.parametrize("promised", [0, 5, 10**9])
 def test_a_header_that_lies_costs_no_more_windows(jobs, predictor, write_video, tmp_path, promised):
     """Of 900 frames, each window has 8 and the next starts 4 later: they would be 224."""
