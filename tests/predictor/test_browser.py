@@ -81,6 +81,8 @@ def test_a_video_that_browsers_cannot_play_gets_a_preview_that_they_can(desk, fi
     assert re.search(r"\d+ %", text) and "Answered in" in text
     state = desk.plays()
     assert state["src"].startswith("blob:") and state["width"] == 128
+    shape = desk.page.locator(".vp-slot-video video").evaluate("video => video.clientWidth / video.clientHeight")
+    assert shape == pytest.approx(128 / 96, rel=0.02)  # its own, without bars
     desk.page.locator(".vp-frames img").nth(3).wait_for()
     assert desk.page.locator(".vp-frames img").count() == 4
     assert desk.page.locator(".vp-bars li").count() == 5

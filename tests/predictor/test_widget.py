@@ -296,4 +296,4 @@ def test_closing_ends_what_is_on_its_way(experiments, write_video, tmp_path):
     page.widget.close()
     assert all(job.ended.wait(10) and job.state == "cancelled" for job in jobs)
     page.settle()
-    assert not sandboxes() and psutil.Process().num_fds() <= before and page.widget.rows == []
+    assert not sandboxes() and psutil.Process().num_fds() == before and page.widget.rows == []
