@@ -117,7 +117,7 @@ class Along:
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []
         self.shown: list[Any] = []
-        self.count = self.scored = self.most = 0
+        self.scored = self.most = 0
 
     def spread(self, frames: int, windows: int) -> None:
         """Sets the windows further apart where a video of so many frames would have more than `windows` (2 or more).
@@ -131,8 +131,8 @@ class Along:
         """The next frame, RGB `(H, W, 3)` uint8, and the time in seconds that the file gives it, 0 where none."""
         self.times.append(self.clock.tick(at_s))
         self.latest.append(frame)
-        self.count += 1
-        if self.count >= self.length and (self.count - self.length) % self.hop == 0:
+        count = self.clock.count
+        if count >= self.length and (count - self.length) % self.hop == 0:
             self._score()
             if 0 < self.most < len(self.parts):
                 self.hop *= 2
@@ -141,7 +141,7 @@ class Along:
 
     def finish(self) -> tuple[Top, list[Segment]]:
         """The mean over all windows, and each; frames left over make a last window that ends with the video."""
-        if not self.parts or self.count - self.scored > self.hop / 2:
+        if not self.parts or self.clock.count - self.scored > self.hop / 2:
             self._score()
         return best(torch.stack(self.parts).mean(dim=0), self.classes, self.top), self.segments
 
@@ -149,7 +149,7 @@ class Along:
         frames = [self.latest[i] for i in self.spec.indices(len(self.latest))]
         clip = self.spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
         part = self.score(clip[None])
-        self.scored = self.count
+        self.scored = self.clock.count
         segment = Segment(self.times[0], self.clock.now_s, best(part, self.classes, self.top))
         self.parts.append(part)
         self.segments.append(segment)
