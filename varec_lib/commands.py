@@ -147,6 +147,8 @@ class Bench:
     """Rounds; figures are medians over them."""
     against_stock: bool = False
     """Also train the usual way (torchvision's model, fp32, contiguous, decoding in every epoch), in turn with ours."""
+    to_top1: float = 0.0
+    """With --against-stock: also the seconds until validation top-1 reaches this, within --epochs; 0 leaves it out."""
     json: bool = False
     """Print JSON only."""
 

@@ -75,6 +75,11 @@ class TrainConfig:
 
     epochs: int = 100
     """Passes over the training videos at the most."""
+    multigrid: bool = False
+    """Train coarse to fine: most epochs on clips of half the height and width, which cost a quarter, the last ones on
+    clips of --frame_size. `epochs` counts them all."""
+    multigrid_batches: bool = False
+    """With --multigrid, fill batches of small clips up to the memory of large ones: for a GPU and many videos."""
     batch_size: int = 32
     """Clips per batch and process."""
     accumulate: int = 1
@@ -151,6 +156,8 @@ class TrainConfig:
             raise ConfigError("backbone_lr and freeze_backbone exclude each other: a frozen backbone does not learn.")
         if self.freeze_backbone and self.train_blocks:
             raise ConfigError("train_blocks and freeze_backbone exclude each other: a frozen backbone does not learn.")
+        if self.freeze_backbone and self.multigrid:
+            raise ConfigError("multigrid and freeze_backbone exclude each other: features are those of one clip size.")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr is {self.lr}, but must be above 0 and finite.")
         if not 0 <= self.label_smoothing < 1:

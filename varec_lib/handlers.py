@@ -230,7 +230,8 @@ def bench(command: Bench) -> int:
     from varec_lib.training.bench import bench as measure
 
     with _quiet_stdout(command.json):
-        measured = measure(command.config, command.steps, command.rounds, against_stock=command.against_stock)
+        options = {"against_stock": command.against_stock, "to_top1": command.to_top1}
+        measured = measure(command.config, command.steps, command.rounds, **options)
     if command.json:
         print(json.dumps(measured))
         return 0

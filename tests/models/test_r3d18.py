@@ -59,7 +59,7 @@ def test_stock_conv3d_fails_the_same_criterion():
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1), (1, 3, 3), (5, 3, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("depth", [2, 6])  # it pads by itself at depth 2 only
+@pytest.mark.parametrize("depth", [1, 2, 6])  # by a road of its own at 1 and 2
 def test_time_padded_convolution_is_the_same_function(kernel, stride, depth):
     torch.manual_seed(0)
     stock = nn.Conv3d(3, 4, kernel, stride=stride, padding=tuple(k // 2 for k in kernel))

@@ -88,7 +88,7 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
     history = experiment.history
     assert history["epoch"].tolist() == [1, 2]
     assert list(history.columns) == [
-        "epoch", "lr", "train_loss", "train_top1", "seconds", "clips_per_second", "data_wait", "val_loss",
+        "epoch", "stage", "lr", "train_loss", "train_top1", "seconds", "clips_per_second", "data_wait", "val_loss",
         "val_top1", "sure_above",
     ]  # fmt: skip
     assert history["data_wait"].between(0, 1).all()

@@ -4,7 +4,10 @@ import resource
 import statistics
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,20 +18,24 @@ from varec_lib.data.dataset import Frames, VideoFiles
 from varec_lib.errors import ConfigError
 from varec_lib.models.backbone import train_mode
 from varec_lib.training.feed import ClipFeed
-from varec_lib.training.setup import build, make_accelerator
+from varec_lib.training.loop import Trainer
+from varec_lib.training.setup import build, make_accelerator, prepare
 from varec_lib.training.step import OptimiserStep, make_optimizer
 from varec_lib.training.stock import repeated, stock_training, timed_epoch
 
-Figures = dict[str, float | int | str]
+Figures = dict[str, float | int | str | None]
 
 
-def bench(config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock: bool = False) -> Figures:
+def bench(
+    config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock: bool = False, to_top1: float = 0.0
+) -> Figures:
     """Clips per second of each part of a training, medians over `rounds` of `steps` steps each; nothing is saved.
 
     `decode` and `store` read the frames of clips in one process; `loader` is the whole input pipeline with its
     workers; `step` is forward, backward and optimiser on one batch in memory; `train` is both together, as in an epoch
     after the first: our workers live on. With `against_stock`, rounds of the usual way alternate with ours; it starts
-    its workers in every round, as it does in every epoch, so give `steps` as many as an epoch has.
+    its workers in every round, as it does in every epoch, so give `steps` as many as an epoch has. With `to_top1`, both
+    then train from scratch until validation reaches it, or `config.epochs` are over.
     """
     if against_stock and config.model != "r3d18":
         raise ConfigError("--against-stock compares R3D-18: use --model r3d18.")
@@ -42,6 +49,7 @@ def bench(config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock
         # The first round pays for page tables, thread pools and the choice of kernels.
         found = [(ours.epoch(), stock.epoch() if stock else (0.0, 0.0)) for _ in range(rounds + 1)][1:]
         stock_step = stock.step_speed() if stock else 0.0
+        usual_to, usual_best = stock.seconds_to(to_top1) if stock and to_top1 else (None, 0.0)
     train, wait, usual, usual_wait = (statistics.median(part) for part in zip(*(a + b for a, b in found), strict=True))
     figures: Figures = {
         "model": config.model,
@@ -66,9 +74,40 @@ def bench(config: TrainConfig, steps: int = 3, rounds: int = 3, *, against_stock
             "ratio_train_clips_per_s": train / usual,
             "ratio_step_clips_per_s": figures["step_clips_per_s"] / stock_step,
         }
+    if stock and to_top1:
+        seconds, best = _seconds_to(config, to_top1)
+        figures |= {
+            "to_top1": to_top1,
+            "seconds_to_top1": seconds,
+            "best_val_top1": best,
+            "stock_seconds_to_top1": usual_to,
+            "stock_best_val_top1": usual_best,
+            "ratio_seconds_to_top1": usual_to / seconds if usual_to and seconds else None,
+        }
     if "store_clips_per_s" in figures:
         figures["ratio_store_to_decode"] = figures["store_clips_per_s"] / figures["decode_clips_per_s"]
     return figures
+
+
+def _seconds_to(config: TrainConfig, top1: float) -> tuple[float | None, float]:
+    """As `seconds_to` of the usual training; the frame store lies there already."""
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        start = time.perf_counter()
+        trainer = _Timed(*prepare(config.replaced(experiments_dir=folder), False, stack))
+        trainer.enough = top1
+        trainer.run()
+        best = max(row["val_top1"] for row in trainer.history)
+        return trainer.reached_at - start if best >= top1 else None, best
+
+
+class _Timed(Trainer):
+    """Ends as soon as validation is good enough."""
+
+    def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
+        super().record(row, board)
+        self.reached_at = time.perf_counter()
+        if row["val_top1"] >= self.enough:
+            raise KeyboardInterrupt
 
 
 def advice(figures: Figures) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from varec_lib.evaluation.evaluate import clips_at_a_time, evaluation_loader, pr
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.models.precision import autocast
+from varec_lib.training.multigrid import Stage, stages_of
 from varec_lib.training.state import dataset_fingerprint
 from varec_lib.training.step import Inputs
 
@@ -55,18 +57,29 @@ class ClipFeed:
         rows = self.split("train")
         self.labels = class_numbers(rows, about.classes)
         self.paths = rows["path"].to_numpy()
+        self.inputs = Inputs(config, about.preprocess, len(about.classes))
+        self.enter(stages_of(config)[-1])
+
+    def enter(self, stage: Stage) -> None:
+        """From now on, clips and batches are those of this stage of the training; all come from the same frames."""
+        self.stage, config = stage, self.config
+        spec = replace(self.about.preprocess, num_frames=stage.num_frames, frame_size=stage.frame_size)
+        self.about = replace(self.about, preprocess=spec)
         self.clips = TrainClips(
-            self.frames("train"), self.labels, about.preprocess,
+            self.frames("train"), self.labels, spec,
             augment=config.augment, seed=config.seed, fixed_views=self.fixed_views,
         )  # fmt: skip
-        weights = balancing_weights(self.labels) if config.balanced else None
-        self.batches = EpochBatches(
-            len(rows), config.batch_size, config.seed, weights=weights,
-            rank=accelerator.process_index, processes=accelerator.num_processes,
-        )  # fmt: skip
-        self.inputs = Inputs(config, about.preprocess, len(about.classes))
+        self.batches = self.batches_of(stage)
         self.loader = make_loader(self.clips, num_workers=config.num_workers, batches=self.batches)
         self.val_loader: DataLoader | None = None
+
+    def batches_of(self, stage: Stage) -> EpochBatches:
+        """What each step of a stage trains on."""
+        weights = balancing_weights(self.labels) if self.config.balanced else None
+        return EpochBatches(
+            len(self.labels), stage.batches * self.config.batch_size, self.config.seed, weights=weights,
+            rank=self.accelerator.process_index, processes=self.accelerator.num_processes,
+        )  # fmt: skip
 
     @property
     def fixed_views(self) -> int:

@@ -23,7 +23,8 @@ from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
 from varec_lib.training.interrupt import diverged, failures_named, interrupt_as_event
-from varec_lib.training.report import write_report
+from varec_lib.training.multigrid import RunningStatistics, Stage, stage_at, stages_of
+from varec_lib.training.report import epoch_figures, epoch_line, rank, write_report
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.setup import prepare
 from varec_lib.training.step import NonFinite, OptimiserStep, average_of, make_optimizer
@@ -49,7 +50,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
 
 
 class Trainer:
-    """State of one run. Better means higher validation top-1, and between equals lower validation loss."""
+    """State of one run."""
 
     def __init__(
         self,
@@ -70,10 +71,13 @@ class Trainer:
             network.compile()
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.average = average_of(model, config.ema) if config.ema else None
-        steps = -(-len(feed.batches.sizes) // config.accumulate)
-        warmup = round(steps * config.warmup_epochs)
-        total = steps * config.epochs
+        planned = saved and saved.get("stages")  # more epochs than it began with make a run's last stage longer
+        self.stages = [Stage(**stage) for stage in planned] if planned else stages_of(config)
+        self.steps = {s: -(-len(feed.batches_of(s).sizes) // config.accumulate) for s in self.stages}
+        warmup = round(self.steps[self.stages[0]] * config.warmup_epochs)
+        total = sum(self.steps[stage_at(self.stages, epoch)] for epoch in range(1, config.epochs + 1))
         self.learning_rate = LearningRate(optimizer, config.scheduler, warmup_steps=warmup, total_steps=total)
+        self.statistics = RunningStatistics(model)
         self.step = OptimiserStep(
             self.accelerator, self.network, self.optimizer, feed.inputs, config.label_smoothing, config.clip_grad
         )
@@ -99,7 +103,8 @@ class Trainer:
             board = self._board(stack)
             try:
                 while self.epoch <= self.config.epochs and not self._patience_is_over():
-                    row = {"epoch": self.epoch} | self.train_epoch(interrupted)
+                    self.enter_stage()
+                    row = {"epoch": self.epoch, "stage": self.feed.stage.number} | self.train_epoch(interrupted)
                     self._share_statistics()
                     self._check_weights()
                     val = self.feed.validate(self.tested_model)
@@ -109,7 +114,8 @@ class Trainer:
                     self.epoch, self.feed.batches.start = self.epoch + 1, 0
                     self.sums.zero_()
                     self.save()
-                    self.show(row)  # what has been printed is safe
+                    # What has been printed is safe.
+                    print(epoch_line(row, self.config.epochs, self.feed.stage, best=self.best is row), flush=True)
             except KeyboardInterrupt:
                 self.stopped = "interrupted"
                 kept = (
@@ -128,9 +134,20 @@ class Trainer:
         folder = self.experiment.folder / "tensorboard"
         return stack.enter_context(SummaryWriter(folder, purge_step=self.epoch)).add_scalar
 
+    def enter_stage(self) -> None:
+        """Goes on with clips of the size that this epoch has; what was averaged over others starts anew."""
+        stage = stage_at(self.stages, self.epoch)
+        if stage != self.feed.stage:
+            self.feed.enter(stage)
+        new = stage.number > 1 and self.epoch == stage.first_epoch and self.feed.batches.start == 0
+        self.learning_rate.enter_stage(stage.lr_scale, new=new)
+        if new and self.average:
+            self.average.n_averaged.zero_()
+
     def _patience_is_over(self) -> bool:
         patience = self.config.patience
-        over = bool(patience and self.best and self.epoch - 1 - self.best["epoch"] >= patience)
+        last = self.best and self.best.get("stage", 1) == self.stages[-1].number
+        over = bool(patience and last and self.epoch - 1 - self.best["epoch"] >= patience)
         if over:
             self.stopped = f"no better validation result for {patience} epochs"
         return over
@@ -173,9 +190,13 @@ class Trainer:
                     self.save()
                     last = time.perf_counter()
             bar.refresh()
-        return self._epoch_row()
+        return epoch_figures(self.accelerator, self.sums, self.epoch_lr)
 
     def _step(self, group: list, total: int) -> tuple[float, int]:
+        stage = self.feed.stage
+        if stage.number > 1:
+            epochs = self.epoch - stage.first_epoch
+            self.statistics.renew(epochs * self.steps[stage] + self.feed.batches.start // self.config.accumulate)
         try:
             result = self.step(group, total)
         except NonFinite as error:
@@ -196,25 +217,10 @@ class Trainer:
                 f"Weights became infinite in epoch {self.epoch}, batch {self.feed.batches.start}", self.experiment
             )
 
-    def _epoch_row(self) -> dict[str, float]:
-        processes = self.accelerator.num_processes
-        sums = self.accelerator.reduce(self.sums.to(self.accelerator.device)) if processes > 1 else self.sums
-        loss, right, seen, seconds, waited = sums.tolist()
-        seconds, waited = seconds / processes, waited / processes
-        return {
-            "lr": self.epoch_lr,
-            "train_loss": loss / seen,
-            "train_top1": right / seen,
-            "seconds": seconds,
-            "clips_per_second": seen / seconds,
-            "data_wait": waited / seconds,
-        }
-
     def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
         """Writes history and TensorBoard, and saves the checkpoint if it is the best so far."""
         self.history.append(row)
-        rank = (row["val_top1"], -row["val_loss"])
-        better = self.best is None or rank > (self.best["val_top1"], -self.best["val_loss"])
+        better = self.best is None or rank(row) > rank(self.best)
         self.best = row if better else self.best
         for name, value in row.items():
             board(name, value, row["epoch"])
@@ -224,17 +230,6 @@ class Trainer:
                 metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss", "sure_above")}
                 about = Checkpoint(**{**vars(self.feed.about), "metrics": metrics})
                 save_checkpoint(self.experiment.best_checkpoint, self.tested_model, about)
-
-    def show(self, row: dict[str, Any]) -> None:
-        """Prints an epoch in a line; a star marks the best so far."""
-        best = "*" if self.best is row else " "
-        print(
-            f"epoch {row['epoch']:3d}/{self.config.epochs}"
-            f"  train loss {row['train_loss']:.3f} top-1 {row['train_top1']:.3f}"
-            f"  val loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}{best}"
-            f"  lr {row['lr']:.1e}  {row['clips_per_second']:.1f} clips/s, data wait {row['data_wait']:.0%}",
-            flush=True,
-        )
 
     def test(self) -> Predictions:
         """Predictions of the best checkpoint for the test split."""
@@ -262,6 +257,7 @@ class Trainer:
         scaler = self.accelerator.scaler
         return {
             "identity": self.identity,
+            "stages": [vars(stage) for stage in self.stages],
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -288,7 +284,9 @@ class Trainer:
         if self.accelerator.scaler and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.learning_rate.load_state_dict(saved["learning_rate"])
-        self.epoch, self.epoch_lr, batches = saved["epoch"], saved["epoch_lr"], self.feed.batches
+        self.epoch, self.epoch_lr = saved["epoch"], saved["epoch_lr"]
+        self.feed.enter(stage_at(self.stages, self.epoch))
+        batches = self.feed.batches
         batches.start = min(saved["steps_done"] * self.config.accumulate, len(batches.sizes))
         self.step.pieces, self.history, self.best = saved["pieces"], saved["history"], saved["best"]
         processes, rank = saved["processes"], self.accelerator.process_index

@@ -19,9 +19,19 @@ class LearningRate:
         self.optimizer, self.kind = optimizer, kind
         self.warmup_steps, self.total_steps = min(warmup_steps, max(total_steps - 1, 0)), total_steps
         self.peaks = [group["lr"] for group in optimizer.param_groups]
-        self.steps_done, self.plateau_scale = 0, 1.0
-        self.best_loss, self.bad_epochs = math.inf, 0
+        self.steps_done, self.stage_scale = 0, 1.0
+        self.forget_plateau()
         self._apply()
+
+    def enter_stage(self, scale: float, *, new: bool) -> None:
+        """Multiplies all rates by `scale`; in a new stage, losses on clips of another size say nothing of a plateau."""
+        self.stage_scale = scale
+        if new:
+            self.forget_plateau()
+        self._apply()
+
+    def forget_plateau(self) -> None:
+        self.plateau_scale, self.best_loss, self.bad_epochs = 1.0, math.inf, 0
 
     def scale(self) -> float:
         """Share of the highest learning rate that the next step uses, from 0 to 1."""
@@ -55,4 +65,4 @@ class LearningRate:
 
     def _apply(self) -> None:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * self.scale()
+            group["lr"] = peak * self.stage_scale * self.scale()

@@ -23,6 +23,7 @@ from varec_lib.models.registry import build_model, load_plugin, model_entry, par
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed, FeatureFeed
+from varec_lib.training.multigrid import check_sizes, stages_of
 
 
 class Run(NamedTuple):
@@ -52,6 +53,9 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
     print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {classes} classes")
     size = parameter_count(model) / 1e6
     print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
+    if config.multigrid:
+        sizes = (f"{stage} from epoch {stage.first_epoch}" for stage in stages_of(config))
+        print(f"Clips (frames x height x width): {', '.join(sizes)}")
     if config.resume:
         config = config.replaced(resume=None)
         if not saved:
@@ -98,6 +102,7 @@ def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tupl
     )  # fmt: skip
     model = channels_last(build_model(config.model, len(classes), **arguments))
     prepare_backbone(model, config)
+    check_sizes(model, config)
     about = Checkpoint(config.model, arguments, classes, preprocess)
     if accelerator.num_processes > 1:
         set_seed(config.seed, device_specific=True)  # but other draws of dropout and mixing

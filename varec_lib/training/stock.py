@@ -8,7 +8,6 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -16,11 +15,13 @@ from torchvision.models.video import r3d_18
 from torchvision.transforms import v2
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.dataset import class_numbers
 from varec_lib.data.decode import read_frames
 from varec_lib.data.sampling import uniform_indices
 from varec_lib.data.transforms import KINETICS
 from varec_lib.models.precision import default_device
 from varec_lib.training.feed import ClipFeed
+from varec_lib.training.schedule import LearningRate
 
 
 def timed_epoch(batches: Iterable, step: Callable, clips_of: Callable, steps: int) -> tuple[float, float]:
@@ -52,14 +53,16 @@ def repeated(step: Callable, steps: int, clips: int, device: torch.device) -> fl
 class _StockClips(Dataset):
     """Decodes with OpenCV at every call; torchvision's video presets (references/video_classification)."""
 
-    def __init__(self, paths: np.ndarray, labels: np.ndarray, frames: np.ndarray, config: TrainConfig) -> None:
-        self.paths, self.labels, self.frames, self.num_frames = paths, labels, frames, config.num_frames
-        size = config.frame_size
+    def __init__(self, feed: ClipFeed, split: str) -> None:
+        rows, config = feed.split(split), feed.config
+        self.paths, self.labels = rows["path"].to_numpy(), class_numbers(rows, feed.about.classes)
+        self.frames, self.num_frames, size = rows["frames"].to_numpy(), config.num_frames, config.frame_size
+        random = split == "train" and config.augment
+        geometry = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, pad_if_needed=True)] if random else []
         self.transform = v2.Compose(
             [
                 v2.Resize(round(min(size) * 8 / 7), antialias=False),
-                v2.RandomHorizontalFlip(),
-                v2.RandomCrop(size, pad_if_needed=True),
+                *(geometry or [v2.CenterCrop(size)]),
                 v2.ToDtype(torch.float32, scale=True),
                 v2.Normalize(*KINETICS),
             ]
@@ -77,16 +80,19 @@ class _StockClips(Dataset):
 class _StockTraining:
     """torchvision's R3D-18, fp32, contiguous, every clip decoded in every epoch."""
 
-    def __init__(self, clips: _StockClips, config: TrainConfig, num_classes: int, steps: int) -> None:
-        self.clips, self.config, self.steps = clips, config, steps
+    def __init__(self, clips: _StockClips, val: _StockClips, config: TrainConfig, num_classes: int, steps: int) -> None:
+        self.clips, self.val, self.config, self.steps = clips, val, config, steps
         self.device = default_device()
         self.model = r3d_18(num_classes=num_classes).to(self.device).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
         self.criterion = nn.CrossEntropyLoss()
 
     def loader(self) -> DataLoader:
+        return self._load(self.clips, shuffle=True)
+
+    def _load(self, clips: _StockClips, shuffle: bool) -> DataLoader:
         options = {"batch_size": self.config.batch_size, "num_workers": self.config.num_workers}
-        return DataLoader(self.clips, shuffle=True, **options)
+        return DataLoader(clips, shuffle=shuffle, **options)
 
     def step(self, batch: list[torch.Tensor]) -> None:
         clips, labels = (part.to(self.device) for part in batch)
@@ -98,6 +104,40 @@ class _StockTraining:
         """Clips per second and share of waiting over some steps, the loader's start included."""
         return timed_epoch(self.loader(), self.step, lambda batch: len(batch[1]), self.steps)
 
+    def seconds_to(self, top1: float) -> tuple[float | None, float]:
+        """Seconds of a training from scratch until validation reaches `top1` (None: it did not), and the best it had.
+
+        Batch size, learning rate and its schedule are those of the configuration.
+        """
+        config, start, best = self.config, time.perf_counter(), 0.0
+        torch.manual_seed(config.seed)
+        self.model = r3d_18(num_classes=self.model.fc.out_features).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        steps = len(self.loader())
+        warmup, total = round(steps * config.warmup_epochs), steps * config.epochs
+        rate = LearningRate(self.optimizer, config.scheduler, warmup_steps=warmup, total_steps=total)
+        for _ in range(config.epochs):
+            self.model.train()
+            for batch in self.loader():
+                self.step(batch)
+                rate.step()
+            loss, found = self._validate()
+            rate.epoch_end(loss)
+            best = max(best, found)
+            if found >= top1:
+                return time.perf_counter() - start, best
+        return None, best
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, float]:
+        self.model.eval()
+        loss = right = 0.0
+        for clips, labels in self._load(self.val, shuffle=False):
+            scores = self.model(clips.to(self.device)).cpu()
+            loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()
+            right += (scores.argmax(dim=1) == labels).sum().item()
+        return loss / len(self.val), right / len(self.val)
+
     def step_speed(self) -> float:
         """Clips per second on one batch in memory."""
         batch = next(iter(self.loader()))
@@ -106,16 +146,17 @@ class _StockTraining:
 
 def _serve(connection: Connection, *what: Any) -> None:
     training = _StockTraining(*what)
-    while (wanted := connection.recv()) != "stop":
-        connection.send(getattr(training, wanted)())
+    while (asked := connection.recv()) != "stop":
+        wanted, arguments = asked
+        connection.send(getattr(training, wanted)(*arguments))
 
 
 class _Remote:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def _ask(self, wanted: str) -> Any:
-        self.connection.send(wanted)
+    def _ask(self, wanted: str, *arguments: Any) -> Any:
+        self.connection.send((wanted, arguments))
         return self.connection.recv()
 
     def epoch(self) -> tuple[float, float]:
@@ -124,14 +165,17 @@ class _Remote:
     def step_speed(self) -> float:
         return self._ask("step_speed")
 
+    def seconds_to(self, top1: float) -> tuple[float | None, float]:
+        return self._ask("seconds_to", top1)
+
 
 @contextmanager
 def stock_training(feed: ClipFeed, steps: int) -> Iterator[_Remote]:
     """The usual training on a feed's videos, in a fresh process: none of this library's settings reach it."""
-    clips = _StockClips(feed.paths, feed.labels, feed.split("train")["frames"].to_numpy(), feed.config)
+    clips = _StockClips(feed, "train"), _StockClips(feed, "val")
     context = get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, clips, feed.config, len(feed.about.classes), steps))
+    process = context.Process(target=_serve, args=(there, *clips, feed.config, len(feed.about.classes), steps))
     process.start()
     there.close()
     try:
