@@ -58,10 +58,13 @@ class ClipFeed:
         self.labels = class_numbers(rows, about.classes)
         self.paths = rows["path"].to_numpy()
         self.inputs = Inputs(config, about.preprocess, len(about.classes))
+        self.stage: Stage | None = None
         self.enter(stages_of(config)[-1])
 
     def enter(self, stage: Stage) -> None:
         """From now on, clips and batches are those of this stage of the training; all come from the same frames."""
+        if stage == self.stage:
+            return
         self.stage, config = stage, self.config
         spec = replace(self.about.preprocess, num_frames=stage.num_frames, frame_size=stage.frame_size)
         self.about = replace(self.about, preprocess=spec)

@@ -137,8 +137,7 @@ class Trainer:
     def enter_stage(self) -> None:
         """Goes on with clips of the size that this epoch has; what was averaged over others starts anew."""
         stage = stage_at(self.stages, self.epoch)
-        if stage != self.feed.stage:
-            self.feed.enter(stage)
+        self.feed.enter(stage)
         new = stage.number > 1 and self.epoch == stage.first_epoch and self.feed.batches.start == 0
         self.learning_rate.enter_stage(stage.lr_scale, new=new)
         if new and self.average:
