@@ -13,6 +13,7 @@ from varec_lib.commands import (
     DataCheck,
     DataDemo,
     DataStore,
+    Env,
     Evaluate,
     Predict,
     Weights,
@@ -237,6 +238,15 @@ def bench(command: Bench) -> int:
     for name, value in measured.items():
         print(f"{name:28s} {value:.4g}" if isinstance(value, float) else f"{name:28s} {value}")
     print(advice(measured))
+    return 0
+
+
+def env(command: Env) -> int:
+    """Prints what this machine and installation are, with warnings in place of what cannot be told."""
+    from varec_lib.environment import as_text, environment
+
+    about = environment()
+    print(json.dumps(about) if command.json else as_text(about))
     return 0
 
 
