@@ -253,14 +253,17 @@ def env(command: Env) -> int:
 def course(command: Course) -> int:
     """Runs notebooks; 1 where one failed."""
     from varec_lib import course
+    from varec_lib.models.precision import default_device, processor, resolve_precision
 
     notebooks = course.find_notebooks(list(command.notebooks))
     if command.refresh:
         for notebook in notebooks + course.solutions_of(notebooks):
             course.refresh(notebook)
         return 0
+    device = default_device()
+    precision = resolve_precision("auto", device)  # now, not after all notebooks have failed at it
     runs = course.run_course(course.parse_parameters(command.parameter, notebooks), command.out)
-    print(f"\n{course.closing_table(runs)}")
+    print(f"\n{course.closing_table(runs)}\nSeconds on {processor(device)}, computing in {precision}.")
     return 0 if all(run.status == "ok" for run in runs) else 1
 
 
