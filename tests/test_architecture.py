@@ -16,6 +16,7 @@ ORDER = [
     "training",
     "predictor",
     "course",
+    "environment",
     "commands",
     "handlers",
     "cli",

@@ -142,3 +142,5 @@ def test_ladder_has_a_bar_per_rung_with_its_interval_and_says_what_was_not_measu
     ends = [segment[:, 0].tolist() for segment in whiskers.lines[2][0].get_segments()]
     assert ends[0] == pytest.approx([0.4, 0.7]) and ends[2] == pytest.approx([0.8, 1.0])
     assert [text.get_text() for text in axis.texts] == ["0.50   300 s", "not measured: no network", "0.90   120 s"]
+    (axis,) = plots.ladder(LADDER.assign(on=["CPU, fp32", float("nan"), "CPU, fp32"])).axes
+    assert axis.get_xlabel().endswith("(CPU, fp32)")

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., int], str]] = {
     "data check": (commands.DataCheck, handlers.data_check, "Find videos that cannot be used."),
     "data store": (commands.DataStore, handlers.data_store, "Decode a dataset once, for fast training."),
     "bench": (commands.Bench, handlers.bench, "Measure where the time of a training goes."),
+    "env": (commands.Env, handlers.env, "Say what this machine is, for a report of a problem."),
     "app": (commands.App, handlers.app, "Serve the predictor as a web page."),
     "course": (commands.Course, handlers.course, "Run the notebooks."),
 }

@@ -34,7 +34,7 @@ class Evaluate:
     num_workers: int = 2
     """Processes that decode videos; 0 decodes in this process."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the arithmetic."""
+    """Number format of the arithmetic; auto as in training."""
     ucf_split: int = 1
     """Which official list to use where the folder is UCF-101 itself."""
     strict: bool = False
@@ -68,7 +68,7 @@ class Predict:
     views: int = 1
     """Clips per video whose class probabilities are averaged (not clip by clip)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the arithmetic."""
+    """Number format of the arithmetic; auto as in training."""
     plugin: Path | None = None
     """Python file that registers your own models."""
     csv: Path | None = None
@@ -149,6 +149,14 @@ class Bench:
     """Also train the usual way (torchvision's model, fp32, contiguous, decoding in every epoch), in turn with ours."""
     to_top1: float = 0.0
     """With --against-stock: also the seconds until validation top-1 reaches this, within --epochs; 0 leaves it out."""
+    json: bool = False
+    """Print JSON only."""
+
+
+@dataclass
+class Env:
+    """Print what a report of a problem needs: versions, processor, formats, memory, weights, ffmpeg. Never fails."""
+
     json: bool = False
     """Print JSON only."""
 

@@ -115,7 +115,8 @@ class TrainConfig:
     """Stop after this many epochs without a better validation result; 0 never stops early."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the processor or GPU computes in it, otherwise fp16 on a GPU and fp32 on a processor."""
+    """auto: bf16 where the processor or GPU computes in it, otherwise fp16 on a GPU and fp32 on a processor; or what
+    the environment variable VAREC_PRECISION says."""
     compile: bool = False
     """Compile the model with torch.compile: pays on a GPU for long trainings, seldom on a processor."""
     num_workers: int = 2

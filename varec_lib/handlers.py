@@ -13,6 +13,7 @@ from varec_lib.commands import (
     DataCheck,
     DataDemo,
     DataStore,
+    Env,
     Evaluate,
     Predict,
     Weights,
@@ -241,17 +242,29 @@ def bench(command: Bench) -> int:
     return 0
 
 
+def env(command: Env) -> int:
+    """Prints what this machine and installation are, with warnings in place of what cannot be told."""
+    from varec_lib.environment import as_text, environment
+
+    about = environment()
+    print(json.dumps(about) if command.json else as_text(about))
+    return 0
+
+
 def course(command: Course) -> int:
     """Runs notebooks; 1 where one failed."""
     from varec_lib import course
+    from varec_lib.models.precision import default_device, processor, resolve_precision
 
     notebooks = course.find_notebooks(list(command.notebooks))
     if command.refresh:
         for notebook in notebooks + course.solutions_of(notebooks):
             course.refresh(notebook)
         return 0
+    device = default_device()
+    precision = resolve_precision("auto", device)  # now, not after all notebooks have failed at it
     runs = course.run_course(course.parse_parameters(command.parameter, notebooks), command.out)
-    print(f"\n{course.closing_table(runs)}")
+    print(f"\n{course.closing_table(runs)}\nSeconds on {processor(device)}, computing in {precision}.")
     return 0 if all(run.status == "ok" for run in runs) else 1
 
 

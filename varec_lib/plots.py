@@ -112,7 +112,8 @@ def time_orders(tables: dict[str, pd.DataFrame], column: str, *, chance: float |
 def ladder(table: pd.DataFrame) -> Figure:
     """Test top-1 with its interval, a bar per row in the order given; rows without a number say why in `note`.
 
-    `table` is indexed by what was done and has the columns `top1, low, high, seconds, note`.
+    `table` is indexed by what was done and has the columns `top1, low, high, seconds, note`, and may have `on`: the
+    kind of processor that took these seconds.
     """
     measured = table["top1"].notna()
     with plt.rc_context(STYLE):
@@ -126,7 +127,8 @@ def ladder(table: pd.DataFrame) -> Figure:
             place = {"x": line["high"] + 0.02} if known else {"x": 0.01, "color": "#5b6570", "style": "italic"}
             axis.text(y=row, s=text, va="center", **place)
         axis.set_yticks(rows, table.index)
-        axis.set(xlim=(0, 1.25), xlabel="test top-1, with its 95 % interval; seconds from command to result")
+        on = f" ({'; '.join(dict.fromkeys(table.loc[measured, 'on']))})" if "on" in table else ""
+        axis.set(xlim=(0, 1.25), xlabel=f"test top-1, with its 95 % interval; seconds from command to result{on}")
         axis.set_xticks(np.arange(0, 1.01, 0.2))
         return figure
 

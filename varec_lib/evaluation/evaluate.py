@@ -18,7 +18,7 @@ from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import load_checkpoint
-from varec_lib.models.precision import autocast, default_device, keep_freed_memory, resolve_precision
+from varec_lib.models.precision import autocast, default_device, keep_freed_memory, resolve_precision, warn_if_imitated
 
 PIXELS = 2**24  # of the clips that go through a network at a time when nothing is trained: 5 of I3D's, 83 of R3D-18's
 
@@ -120,8 +120,11 @@ def evaluate_checkpoint(
 ) -> Predictions:
     """Predictions of a checkpoint (or experiment folder) for one split of a dataset folder.
 
-    Raises `CheckpointError` if the split has classes that the checkpoint does not know, `DataError` if it is empty.
+    Raises `CheckpointError` if the split has classes that the checkpoint does not know, `DataError` if it is empty,
+    `ConfigError` for a precision that the device does not have.
     """
+    device = default_device()
+    warn_if_imitated(resolve_precision(precision, device), device)
     model, about = load_checkpoint(checkpoint)
     table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
     unknown = sorted(set(table["label"]) - set(about.classes))
@@ -131,7 +134,7 @@ def evaluate_checkpoint(
             "Train on this dataset, or evaluate on the one it was trained on."
         )
     return predict_table(
-        model.to(default_device()),
+        model.to(device),
         table,
         about.classes,
         about.preprocess,

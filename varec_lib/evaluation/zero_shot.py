@@ -7,7 +7,7 @@ from typing import Any
 from varec_lib.errors import DataError
 from varec_lib.evaluation.evaluate import predict_table, split_table
 from varec_lib.evaluation.metrics import Predictions
-from varec_lib.models.precision import default_device
+from varec_lib.models.precision import default_device, resolve_precision, warn_if_imitated
 from varec_lib.models.pretrained import kinetics_classes, load_pretrained
 
 
@@ -64,6 +64,8 @@ def evaluate_zero_shot(
     `predict_table`. Says which labels are left out. Raises `VarecError`.
     """
     mapped = read_label_map(label_map, kinetics_classes())
+    device = default_device()
+    warn_if_imitated(resolve_precision(options.get("precision", "auto"), device), device)
     network, about = load_pretrained(model)
     table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
     kinetics = table["label"].map(mapped)
@@ -77,6 +79,4 @@ def evaluate_zero_shot(
     table = table.assign(label=kinetics)[kinetics != ""]
     if not len(table):
         raise DataError(f"{label_map}: no label of {data_dir} has a Kinetics name.")
-    return predict_table(
-        network.to(default_device()), table, about.classes, about.preprocess, progress=progress, **options
-    )
+    return predict_table(network.to(device), table, about.classes, about.preprocess, progress=progress, **options)

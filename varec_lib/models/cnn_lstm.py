@@ -33,7 +33,14 @@ class CnnLstm(nn.Module):
         return self.backbone.encode_clips(clips)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Class scores `(B, num_classes)` from features."""
+        """Class scores `(B, num_classes)` from features, whatever their number format.
+
+        Features can be float32 where the arithmetic is not: stored ones are, and those of backbones that end in a layer
+        norm. For such a mixture oneDNN has an LSTM only on processors with AVX-512.
+        """
+        device = features.device.type
+        if torch.is_autocast_enabled(device):
+            features = features.to(torch.get_autocast_dtype(device))
         hidden, _ = self.lstm(features)  # (B, T, hidden_size)
         return self.head(hidden[:, -1])
 

@@ -2,13 +2,18 @@
 
 import contextlib
 import ctypes
+import os
+import platform
 from contextlib import AbstractContextManager
 
 import torch
 
 from varec_lib.errors import ConfigError
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+VARIABLE = "VAREC_PRECISION"  # what `auto` means, for a whole shell: fp32 makes any machine compute as most laptops do
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def default_device() -> torch.device:
@@ -18,19 +23,66 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` becomes bf16 where the device computes in it natively, else fp32; fp16 needs a GPU.
+def formats(device: torch.device) -> tuple[str, ...]:
+    """The number formats that a device computes in natively, as far as `auto` relies on it; fp32 is the first.
 
-    Of processors those with AVX-512 or AMX count; others that have bf16 (ARM) were not tried, and stay with fp32.
+    Of processors those with AVX-512 or AMX have bf16, unless the variable ONEDNN_MAX_CPU_ISA keeps torch's kernels from
+    it. Others that may have it (ARM, Apple's GPUs) were not tried, and stay with fp32.
     """
+    if device.type == "cuda":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("fp32", "bf16", "fp16") if bf16 else ("fp32", "fp16")
+    has = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    bf16 = has.get("avx512_bf16") or has.get("amx_bf16")
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16
+    return ("fp32", "bf16") if bf16 and not limited else ("fp32",)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The number format that is computed in: `fp32`, `bf16` or `fp16`.
+
+    `auto` is what the variable VAREC_PRECISION says; where it is not set, bf16 if the device has that, else fp16 on a
+    GPU and fp32 on a processor. Raises `ConfigError` for any other word, and for fp16 on a processor.
+    """
+    asked = f"precision {precision}"
     if precision == "auto":
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        has = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+        precision = os.environ.get(VARIABLE) or "auto"
+        asked = f"{VARIABLE}={precision}"
+    if precision not in PRECISIONS:
+        raise ConfigError(f"{asked} is unknown: it must be one of {', '.join(PRECISIONS)}.")
+    if precision == "auto":
+        return next(known for known in ("bf16", "fp16", "fp32") if known in formats(device))
     if precision == "fp16" and device.type == "cpu":
-        raise ConfigError("precision fp16 needs a GPU; on a processor use bf16, fp32 or auto.")
+        raise ConfigError(f"{asked} needs a GPU; on a processor use bf16, fp32 or auto.")
     return precision
+
+
+def is_imitated(precision: str, device: torch.device) -> bool:
+    """Whether a processor computes in this format in software only; not known of ARM's, of which it is not claimed."""
+    if precision != "bf16" or device.type != "cpu" or "bf16" in formats(device):
+        return False
+    return not torch.cpu.get_capabilities().get("bf16")
+
+
+def warn_if_imitated(precision: str, device: torch.device) -> None:
+    """Says in one line, before anything is computed, that it will be slow."""
+    if is_imitated(precision, device):
+        print(
+            "Note: this processor does not compute in bf16. It imitates it, which was measured to be about 10 times "
+            "slower than fp32: choose --precision fp32.",
+            flush=True,
+        )
+
+
+def processor(device: torch.device) -> str:
+    """What kind of processor times were measured on: its name and formats, as `AMD EPYC, 2 threads (fp32, bf16)`."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        chip = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+        threads = torch.get_num_threads()
+        name = f"{chip}, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else f"{chip}'s GPU"
+    return f"{name} ({', '.join(formats(device))})"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:

@@ -13,7 +13,7 @@ from varec_lib.data.decode import VIDEO_EXTENSIONS, decode_video, probe, read_he
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.evaluation.evaluate import class_probabilities
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint
-from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision
+from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision, warn_if_imitated
 from varec_lib.models.pretrained import load_pretrained
 from varec_lib.predictor.along import Along, Prediction, best
 
@@ -44,7 +44,9 @@ class Predictor:
         keep_freed_memory()
         model, about = loaded
         device = default_device()
-        return cls(model.to(device), about, views, resolve_precision(precision, device))
+        precision = resolve_precision(precision, device)
+        warn_if_imitated(precision, device)
+        return cls(model.to(device), about, views, precision)
 
     def clips(self, path: Path | str) -> torch.Tensor:
         """What the network sees of the video: uint8 `(V, T, C, H, W)`. Raises `VideoError`."""

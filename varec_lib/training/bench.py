@@ -17,6 +17,7 @@ from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import Frames, VideoFiles
 from varec_lib.errors import ConfigError
 from varec_lib.models.backbone import train_mode
+from varec_lib.models.precision import processor
 from varec_lib.training.feed import ClipFeed
 from varec_lib.training.loop import Trainer
 from varec_lib.training.setup import build, make_accelerator, prepare
@@ -58,6 +59,7 @@ def bench(
         "batch_size": config.batch_size,
         "device": str(accelerator.device),
         "precision": feed.precision,
+        "processor": processor(accelerator.device),
         "threads": torch.get_num_threads(),
         **sources,
         "loader_clips_per_s": ours.loader_speed(),

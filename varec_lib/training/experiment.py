@@ -75,6 +75,12 @@ class Experiment:
         return json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
 
     @property
+    def computed_on(self) -> str:
+        """The kind of processor and the number format that its times belong to, for tables: `CPU, bf16`."""
+        results = self.results
+        return f"{'CPU' if results['device'] == 'cpu' else 'GPU'}, {results['precision']}"
+
+    @property
     def history(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "history.csv")
 

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from varec_lib import plots
 from varec_lib.evaluation.metrics import report
 from varec_lib.models.checkpoint import versions
+from varec_lib.models.precision import processor
 from varec_lib.models.registry import parameter_count
 from varec_lib.training.multigrid import Stage
 
@@ -71,6 +72,7 @@ def write_report(trainer: "Trainer") -> None:
         "train_seconds": sum(row["seconds"] for row in history),
         "clips_per_second": pd.DataFrame(history)["clips_per_second"].mean() if history else None,
         "device": str(trainer.accelerator.device),
+        "processor": processor(trainer.accelerator.device),
         "processes": trainer.accelerator.num_processes,
         "precision": trainer.feed.precision,
         "seed": config.seed,

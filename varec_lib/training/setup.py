@@ -18,7 +18,13 @@ from varec_lib.data.store import FrameStore
 from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.models.backbone import channels_last, prepare_backbone
 from varec_lib.models.checkpoint import Checkpoint
-from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision, use_tensor_cores
+from varec_lib.models.precision import (
+    default_device,
+    keep_freed_memory,
+    resolve_precision,
+    use_tensor_cores,
+    warn_if_imitated,
+)
 from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
@@ -82,6 +88,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # notebooks train several models in one process
     on_cpu = default_device().type == "cpu"  # else accelerate overlooks the other processes of torchrun
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
+    if accelerator.is_main_process:
+        warn_if_imitated(precision, accelerator.device)
     use_tensor_cores(accelerator.device)
     keep_freed_memory()
     return accelerator
