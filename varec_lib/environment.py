@@ -212,7 +212,7 @@ def _precision(lines: Lines) -> str | None:
 
     device = default_device()
     if is_imitated("bf16", device):
-        lines.warnings.append("bf16 is only imitated by this processor, about 10 times slower than fp32.")
+        lines.warnings.append("bf16 is only imitated by this processor, many times slower than fp32.")
     if not os.environ.get(VARIABLE):
         return resolve_precision("auto", device)
     try:

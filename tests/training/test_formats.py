@@ -34,7 +34,7 @@ from varec_lib.training.step import OptimiserStep, make_optimizer
 
 CPU = torch.device("cpu")
 PRECISIONS = ("fp32", "bf16")  # all that a processor takes
-FRAMES, SIZE, CLASSES = 4, (32, 32), 2
+FRAMES, SIZE, CLASSES = 2, (32, 32), 2
 OWN = ["cnnlstm", "frame_average", "i3d", "r3d18"]
 # The features of ConvNeXt come out of a layer norm, which autocast leaves in float32.
 MODELS = [(name, "resnet18") for name in OWN] + [("cnnlstm", "convnext_tiny")]
