@@ -6,6 +6,10 @@ import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+# Before torch is imported, and for all processes that tests start: with threads of its own per core, PyTorch takes
+# five times as long for a step as soon as another process is at work, and tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +27,15 @@ from varec_lib.models.weights import weights_for
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would ours
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
 BITS = 8
+# The files that take longest, in that order: with several workers, none of them shall be the last to begin.
+LONGEST = ["tests/test_notebooks.py"]
 DEFAULT_DURATION, VOID = b"\x23\xe3\x83\x84", b"\xec\x86\x00\x00"  # the first 4 of 8 bytes in a WebM
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first."""
+    place = {Path(__file__).parents[1] / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def _drawn(number: int, size: tuple[int, int]) -> np.ndarray:
