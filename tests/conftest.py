@@ -27,14 +27,17 @@ from varec_lib.models.weights import weights_for
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would ours
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
 BITS = 8
-# The files that take longest, in that order: with several workers, none of them shall be the last to begin.
-LONGEST = ["tests/test_notebooks.py"]
 DEFAULT_DURATION, VOID = b"\x23\xe3\x83\x84", b"\xec\x86\x00\x00"  # the first 4 of 8 bytes in a WebM
+# The files that take longest: with two workers, none of them shall be the last to begin.
+LONGEST = """
+    test_notebooks predictor/test_browser predictor/test_app models/test_fetch training/test_loop
+    training/test_processes predictor/test_endurance
+""".split()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files that take longest first."""
-    place = {Path(__file__).parents[1] / name: number for number, name in enumerate(LONGEST)}
+    place = {Path(__file__).parent / f"{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
