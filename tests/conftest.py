@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # Before torch is imported, and for all processes that tests start: with threads of its own per core, PyTorch takes
@@ -45,6 +45,15 @@ def _drawn(number: int, size: tuple[int, int]) -> np.ndarray:
     """A frame (H, W, 3) that shows its number: eight vertical bands, white where a bit is set."""
     bits = (np.arange(size[1]) * BITS // size[1])[None, :, None]
     return np.broadcast_to((number >> bits & 1) * 255, (*size, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """For convolutions as users have them: with a single thread, PyTorch leaves many of them to slower code."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
