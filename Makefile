@@ -17,7 +17,8 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 # progress bars move once in five seconds there.
 test: $(READY) chromium  ## run all tests, the committed notebooks among them (about 45 minutes on 2 cores)
 	$(BIN)/varec data demo
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
+	$(BIN)/pytest -m alone tests
 	TQDM_MININTERVAL=5 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes

@@ -3,8 +3,12 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+# Before torch is imported, and for all processes that tests start: with threads of its own per core, PyTorch takes
+# five times as long for a step as soon as another process is at work, and tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
@@ -24,12 +28,32 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
 BITS = 8
 DEFAULT_DURATION, VOID = b"\x23\xe3\x83\x84", b"\xec\x86\x00\x00"  # the first 4 of 8 bytes in a WebM
+# The files that take longest: with two workers, none of them shall be the last to begin.
+LONGEST = """
+    test_notebooks predictor/test_browser predictor/test_app models/test_fetch training/test_loop
+    training/test_processes predictor/test_endurance
+""".split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first."""
+    place = {Path(__file__).parent / f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def _drawn(number: int, size: tuple[int, int]) -> np.ndarray:
     """A frame (H, W, 3) that shows its number: eight vertical bands, white where a bit is set."""
     bits = (np.arange(size[1]) * BITS // size[1])[None, :, None]
     return np.broadcast_to((number >> bits & 1) * 255, (*size, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """For convolutions as users have them: with a single thread, PyTorch leaves many of them to slower code."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

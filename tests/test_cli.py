@@ -1,4 +1,4 @@
-"""The `varec` command: its flags, what it prints where, and how fast it answers."""
+"""The `varec` command: its flags, what it prints where, and what it loads before it answers."""
 
 import ast
 import inspect
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -362,32 +361,20 @@ def test_data_store_names_what_cannot_be_used(numbered_dataset, tmp_path, capsys
     assert len(list(tmp_path.glob("store/*/32px-5fps-jpeg/index.csv"))) == 1
 
 
-def seconds(*command: object) -> float:
-    """Best of five runs."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(list(map(str, command)), check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def modules_after(code: str) -> set[str]:
     report = f"import sys\n{code}\nprint(*sorted(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", report], check=True, capture_output=True, text=True, env=os.environ)
     return set(done.stderr.split())
 
 
-def test_importing_the_library_is_quick_and_loads_nothing_heavy():
+def test_importing_the_library_loads_nothing_heavy():
     assert not modules_after("import varec_lib") & {"torch", "cv2", "pandas", "matplotlib", "numpy"}
-    bare = seconds(sys.executable, "-c", "pass")
-    assert seconds(sys.executable, "-c", "import varec_lib") - bare < 0.3
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
-def test_help_is_quick_and_loads_no_torch(arguments):
+def test_help_loads_nothing_heavy(arguments):
+    """So that it answers in less than a second: benchmarks/starting.py."""
     run = f"from varec_lib.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
     loaded = modules_after(run)
     assert "varec_lib.cli" in loaded
-    assert not loaded & {"torch", "cv2", "pandas", "matplotlib"}
-    assert seconds(VAREC, *arguments) < 1
+    assert not loaded & {"torch", "cv2", "pandas", "matplotlib", "numpy", "sklearn", "accelerate"}

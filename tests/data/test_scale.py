@@ -1,4 +1,4 @@
-"""300,000 videos: the manifest loads in seconds, and a worker's memory does not grow with the table."""
+"""Large datasets: the manifest loads in seconds, and a worker's memory does not grow with the table."""
 
 import multiprocessing
 import shutil
@@ -17,14 +17,15 @@ from varec_lib.data.store import StoredFrames
 from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 
 pytestmark = pytest.mark.slow
-ROWS = 300_000
 
 
 # The manifest
 
+ROWS = 60_000
+
 
 def listed(row: int) -> tuple[str, str, str]:
-    """Name, label and group of a video: 100 classes of 60 groups."""
+    """Name, label and group of a video: 100 classes of 60 groups, ten videos each."""
     label, group = f"Class{row % 100:03d}", row // 100 % 60
     return f"v_{label}_g{group:02d}_c{row // 6000:02d}.avi", label, f"{label}_g{group:02d}"
 
@@ -54,7 +55,7 @@ def folder_of_files(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("groups", [True, False], ids=["groups", "ucf-names"])
 @pytest.mark.parametrize(("folders", "files"), [(True, False), (True, True), (False, True)])
-def test_a_manifest_of_300000_videos_is_loaded_and_split_in_seconds(tmp_path, request, folders, files, groups):
+def test_a_large_manifest_is_loaded_and_split_in_seconds(tmp_path, request, folders, files, groups):
     write_lists(tmp_path, folders=folders, groups=groups)
     if files:
         (tmp_path / "videos").rmdir()
@@ -62,8 +63,8 @@ def test_a_manifest_of_300000_videos_is_loaded_and_split_in_seconds(tmp_path, re
     start = time.process_time()  # processor time, which other programs do not stretch
     table = load_manifest(tmp_path)
     seconds = time.process_time() - start
-    print(f"{seconds:.2f} s")  # about 1 s; the bound is wide, for slow machines
-    assert seconds < 10
+    print(f"{seconds:.2f} s")  # about 0.2 s; the bound is wide, for slow machines: 33 microseconds for a video
+    assert seconds < 2
     counts = table["split"].value_counts()
     assert len(table) == ROWS and counts["test"] == ROWS // 10
     assert 0.14 < counts["val"] / (counts["val"] + counts["train"]) < 0.18
@@ -75,6 +76,7 @@ def test_a_manifest_of_300000_videos_is_loaded_and_split_in_seconds(tmp_path, re
 
 # Workers
 
+ROWS_OF_WORKERS = 300_000
 PREPROCESS = PreprocessSpec(4, (32, 32), *IMAGENET)
 FRAMES, SIZE = 8, (64, 64)
 
@@ -120,9 +122,11 @@ def test_a_workers_memory_does_not_grow_with_the_table(tmp_path, write_video, so
     write_video(tmp_path / "one.avi", FRAMES, SIZE)
     # Each in a new process: workers forked from pytest, which grows for an hour, differ by 10 MB among themselves.
     measured = []
-    for rows in (1000, ROWS):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+    context = multiprocessing.get_context("forkserver")  # which imports the library once for all of them
+    context.set_forkserver_preload(["varec_lib.data.store", "varec_lib.data.dataset"])
+    for rows in (1000, ROWS_OF_WORKERS):
+        with ProcessPoolExecutor(1, context) as fresh:
             measured.append(fresh.submit(worker_megabytes, source_of, tmp_path, rows, start_method).result())
     small, large = measured
-    print(f"{small:.1f} MB for 1,000 rows, {large:.1f} MB for {ROWS:,}")
+    print(f"{small:.1f} MB for 1,000 rows, {large:.1f} MB for {ROWS_OF_WORKERS:,}")
     assert large - small < bound

@@ -16,6 +16,7 @@ from varec_lib.models.i3d import I3D, SPEC, SamePool3d, Unit3d, from_flax, same_
 from varec_lib.models.pretrained import load_pretrained
 from varec_lib.models.registry import build_model, parameter_count
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 needs_bf16 = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("avx512_bf16") and not torch.cpu.get_capabilities().get("amx_bf16"),
     reason="this processor does not compute in bfloat16",

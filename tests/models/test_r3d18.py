@@ -9,6 +9,7 @@ from torchvision.models.video import r3d_18
 from varec_lib.models.backbone import channels_last
 from varec_lib.models.r3d18 import R3D18, TimePaddedConv3d
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 needs_bf16 = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("avx512_bf16") and not torch.cpu.get_capabilities().get("amx_bf16"),
     reason="this processor does not compute in bfloat16",

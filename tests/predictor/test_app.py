@@ -414,12 +414,12 @@ def test_a_spare_kernel_waits_for_the_next_visitor(tmp_path, browser):
 @pytest.mark.slow
 def test_a_page_that_is_not_used_falls_asleep_and_says_so(tmp_path, browser):
     with (
-        varec_app(write_notebook(tmp_path / "page.ipynb"), "--idle_minutes", "0.4") as running,
+        varec_app(write_notebook(tmp_path / "page.ipynb"), "--idle_minutes", "0.15") as running,
         visit(browser, running.url) as page,
     ):
-        for _ in range(10):  # use keeps it awake
+        for _ in range(6):  # use keeps it awake, for longer than 9 s and the 2 s between two looks of the server
             page.click(".stub button")
-            page.wait_for_timeout(3000)
+            page.wait_for_timeout(2000)
         assert running.kernels and page.locator("#notice").is_hidden()
         page.wait_for_selector("#notice")
         assert page.inner_text("#notice").startswith("This page has been asleep.")

@@ -143,6 +143,7 @@ for _ in range(int(sys.argv[4])):
 """
 
 
+@pytest.mark.alone
 def test_four_users_at_once_each_get_their_own_answer(kernel, tiny_checkpoint, write_video, tmp_path):
     """Every page has a kernel, so four processes; the answer to each video is that which it has alone."""
     predictor = Predictor.load(tiny_checkpoint)

@@ -165,6 +165,7 @@ def test_they_are_answered_in_order_one_at_a_time(jobs, held, predictor, video):
 
 
 @pytest.mark.parametrize("state", ["uploading", "waiting", "loading", "predicting"])
+@pytest.mark.alone
 def test_cancel(jobs, held, choice, video, write_video, tmp_path, state):
     slow = Choice("slow", "Slow", held)
     if state == "predicting":  # a real decoder, of a video that it is not done with

@@ -13,6 +13,7 @@ from page import Page, assert_sentence, make_experiment, sandboxes
 
 from varec_lib.predictor.jobs import FAILED_INSIDE
 
+pytestmark = pytest.mark.alone
 HANG_S = 10
 BATCH = 30
 REAL, GENERATED = range(0, 120, BATCH), range(120, 300, BATCH)

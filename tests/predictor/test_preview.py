@@ -54,6 +54,7 @@ def test_what_is_no_video_has_no_preview(tmp_path, content):
         assert preview(file, Limits()) == b""
 
 
+@pytest.mark.alone
 def test_a_preview_takes_no_longer_than_a_stall_may(ffmpeg, tmp_path):
     """Which is asked for in vain of 500 frames of 4096x2160."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=4096x2160:r=25:d=0.4", "-c:v", "mjpeg", tmp_path / "short.avi")
@@ -67,6 +68,7 @@ def test_a_preview_takes_no_longer_than_a_stall_may(ffmpeg, tmp_path):
 
 
 @pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; sleep 60"], ids=["ends when told", "is killed"])
+@pytest.mark.alone
 def test_of_a_decoder_that_says_nothing_there_is_no_preview(monkeypatch, write_video, tmp_path, script):
     (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "ffmpeg").chmod(0o755)

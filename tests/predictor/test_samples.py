@@ -46,6 +46,7 @@ def test_a_file_on_the_server(page, name):
     assert (row["state"], row["name"]) == ("done", name.split("/")[-1])
 
 
+@pytest.mark.alone
 def test_files_that_are_not_to_be_had_are_all_the_same(page, files, tmp_path):
     names = [
         "absent.avi", "/etc/passwd", str(files / "absent.avi"), "../outside.avi", str(tmp_path / "outside.avi"),

@@ -104,6 +104,7 @@ def test_a_decoder_that_dies_before_its_first_word(opened, instead, name):
     assert "decod" in told(opened())
 
 
+@pytest.mark.alone
 def test_a_decoder_that_stops_is_given_up(opened):
     with opened(stall_s=30) as reading:  # to begin
         frames = iter(reading)
@@ -116,6 +117,7 @@ def test_a_decoder_that_stops_is_given_up(opened):
         assert 0.6 < time.monotonic() - start < 5
 
 
+@pytest.mark.alone
 def test_a_decoder_that_never_says_anything_is_given_up(opened, instead):
     instead("sleep", "60")
     start = time.monotonic()
@@ -123,6 +125,7 @@ def test_a_decoder_that_never_says_anything_is_given_up(opened, instead):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.alone
 def test_a_decoder_that_closes_its_mouth_and_lives_on(opened, instead):
     instead("/bin/sh", "-c", "exec >&-; sleep 60")
     start = time.monotonic()
@@ -130,6 +133,7 @@ def test_a_decoder_that_closes_its_mouth_and_lives_on(opened, instead):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.alone
 def test_who_is_slow_to_read_does_not_end_it(opened):
     with opened(stall_s=1.5) as reading:
         for number, _ in enumerate(reading):
@@ -139,6 +143,7 @@ def test_who_is_slow_to_read_does_not_end_it(opened):
 
 
 @pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.alone
 def test_cancelling_ends_it_at_once(opened, stopped):
     cancelled = threading.Event()
     with opened(cancelled=cancelled) as reading:

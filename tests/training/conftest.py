@@ -1,11 +1,13 @@
 """Models small enough to train in a second, the settings that go with them, and real processes that train."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from forks import Forked, ForkServer
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,6 +25,7 @@ from varec_lib.config import TrainConfig
 from varec_lib.models.checkpoint import BEST
 from varec_lib.models.registry import load_plugin, register_model
 from varec_lib.training.experiment import Experiment
+from varec_lib.training.loop import train
 from varec_lib.training.state import LAST
 
 CLOCK = ["seconds", "clips_per_second", "data_wait"]
@@ -95,6 +99,27 @@ def without_pictures(monkeypatch) -> None:
 
 
 @pytest.fixture(scope="session")
+def undisturbed_dir(tmp_path_factory) -> Path:
+    """Where the experiments of `undisturbed` are."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(undisturbed_dir) -> Callable[[TrainConfig], Experiment]:
+    """`run(config)`: that training without any accident, made once for all tests that ask for it; not to be changed."""
+    done: dict[str, Experiment] = {}
+
+    def run(config: TrainConfig) -> Experiment:
+        config = config.replaced(experiments_dir=undisturbed_dir)
+        settings = json.dumps(config.to_dict(), sort_keys=True)
+        if settings not in done:
+            done[settings] = train(config, progress=False)
+        return done[settings]
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def weights_of() -> Callable[[Experiment], dict[str, torch.Tensor]]:
     """`read(experiment)`: the tensors of its best checkpoint, from the file."""
     return lambda experiment: load_file(experiment.folder / BEST)
@@ -109,7 +134,7 @@ def state_of() -> Callable[[Experiment], dict[str, Any]]:
         for process in state["processes"]:
             process["sums"] = process["sums"][:3]
         state["history"] = [{k: v for k, v in row.items() if k not in CLOCK} for row in state["history"]]
-        state["best"] = {k: v for k, v in state["best"].items() if k not in CLOCK}
+        state["best"] = {k: v for k, v in (state["best"] or {}).items() if k not in CLOCK}  # none in the first epoch
         return state
 
     return read
@@ -122,8 +147,10 @@ def history_of() -> Callable[[Experiment], pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
-def assert_same_run(weights_of, state_of, history_of) -> Callable[[Experiment, Experiment], None]:
-    """`check(first, second)`: best weights, last state (weights, optimiser, random states) and history, bit by bit."""
+def assert_same_run(weights_of, state_of, history_of) -> Callable[..., None]:
+    """`check(first, second, ended=True)`: best weights, last state (weights, optimiser, random states), history, and
+    results where the runs have `ended`; bit by bit.
+    """
 
     def equal(first: Any, second: Any, where: str) -> None:
         if isinstance(first, torch.Tensor):
@@ -139,11 +166,14 @@ def assert_same_run(weights_of, state_of, history_of) -> Callable[[Experiment, E
         else:
             assert first == second, where
 
-    def check(first: Experiment, second: Experiment) -> None:
+    def check(first: Experiment, second: Experiment, *, ended: bool = True) -> None:
+        equal(state_of(first), state_of(second), "state")
+        if not ended and not any(experiment.epochs_recorded() for experiment in (first, second)):
+            return  # no epoch has ended
         pd.testing.assert_frame_equal(history_of(first), history_of(second), check_exact=True)
         equal(weights_of(first), weights_of(second), "best checkpoint")
-        equal(state_of(first), state_of(second), "state")
-        assert first.results["test"] == second.results["test"]
+        if ended:
+            assert first.results["test"] == second.results["test"]
 
     return check
 
@@ -216,16 +246,32 @@ def plugin(tmp_path_factory) -> Path:
 
 
 class Started:
-    """A process that trains, in a session of its own; its steps are counted in a file."""
+    """A process that trains, or one per rank, each in a session of its own; their steps are counted in a file."""
 
-    def __init__(self, command: list[object], folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir()
+        self.folder = folder
+        self.processes: list[subprocess.Popen | Forked] = []
         self._steps, self._shown = folder / "steps", folder / "shown"
-        with self._shown.open("w") as shown:
-            self.process = subprocess.Popen(
-                [str(word) for word in command], stdout=shown, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "STEPS": str(self._steps)}, cwd=folder,
-            )  # fmt: skip
+        self._shown.touch()
+
+    def add(self, words: list[object], forks: ForkServer, environment: dict[str, str]) -> None:
+        """Starts one: a fork where it is `varec`, a program of its own else."""
+        program, *others = map(str, words)
+        env = os.environ | {"PYTHONUNBUFFERED": "1", "STEPS": str(self._steps)} | environment
+        if program == str(VAREC):
+            self.processes.append(forks.start(others, shown=self._shown, cwd=self.folder, env=env))
+            return
+        with self._shown.open("a") as shown:
+            self.processes.append(subprocess.Popen(
+                [program, *others], stdout=shown, stderr=subprocess.STDOUT, start_new_session=True, env=env,
+                cwd=self.folder,
+            ))  # fmt: skip
+
+    @property
+    def process(self) -> "subprocess.Popen | Forked":
+        """The first one."""
+        return self.processes[0]
 
     @property
     def shown(self) -> str:
@@ -249,36 +295,52 @@ class Started:
         self.wait_for(lambda: len(self.steps(rank)) >= count)
 
     def children(self) -> list[psutil.Process]:
-        try:
-            return psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        """What the processes started."""
+        found = []
+        for process in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                found += psutil.Process(process.pid).children(recursive=True)
+        return found
 
     def kill(self) -> None:
-        """SIGKILL to the process and to all that it started."""
+        """SIGKILL to the processes and to all that they started."""
         for child in self.children():
             child.kill()
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def interrupt(self) -> None:
         """Ctrl-C: as in a terminal, the signal reaches the process and its data workers alike."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def status(self) -> int:
-        """Waits for the end; returns the exit status."""
-        self.wait_for(lambda: self.process.poll() is not None, alive=False)
-        return self.process.returncode
+        """Waits for the end; returns the exit status, that of the first failure where there are several processes."""
+        self.wait_for(lambda: None not in [process.poll() for process in self.processes], alive=False)
+        return next((process.returncode for process in self.processes if process.returncode), 0)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Starts `varec` processes quickly."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def start(tmp_path) -> Iterator[Callable[..., Started]]:
-    """`start(*command)`: a `Started` process, which does not survive the test."""
+def start(tmp_path, forks) -> Iterator[Callable[..., Started]]:
+    """`start(*words, ranks=[{}])`: a `Started` process, which does not survive the test; `varec` itself is a fork.
+
+    `ranks` is the environment of each of several processes with these words.
+    """
     started: list[Started] = []
 
-    def run(*command: object) -> Started:
-        started.append(Started(list(command), tmp_path / f"process{len(started)}"))
+    def run(*words: object, ranks: Iterable[dict[str, str]] = ({},)) -> Started:
+        started.append(Started(tmp_path / f"process{len(started)}"))
+        for environment in ranks:
+            started[-1].add(list(words), forks, environment)
         return started[-1]
 
     yield run

@@ -111,8 +111,8 @@ def test_ratios_compare_medians_of_rounds(tiny_config, monkeypatch):
 @pytest.mark.slow
 def test_the_command_against_stock(numbered_dataset, tmp_path, capsys):
     status = cli.main(
-        ["bench", "--data", str(numbered_dataset), "--store-dir", str(tmp_path), "--num-frames", "4", "--frame-size",
-         "32", "32", "--batch-size", "4", "--num-workers", "1", "--steps", "1", "--rounds", "1", "--against-stock",
+        ["bench", "--data", str(numbered_dataset), "--store-dir", str(tmp_path), "--num-frames", "2", "--frame-size",
+         "16", "16", "--batch-size", "2", "--num-workers", "1", "--steps", "1", "--rounds", "1", "--against-stock",
          "--json"]
     )  # fmt: skip
     figures = json.loads(capsys.readouterr().out)

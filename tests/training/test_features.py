@@ -75,6 +75,32 @@ def run(config: TrainConfig) -> tuple[Experiment, int]:
         return train(config, progress=False), during
 
 
+@pytest.fixture(scope="module")
+def first_runs() -> dict[str, tuple[Experiment, int]]:
+    """What `first` has made, by its settings."""
+    return {}
+
+
+@pytest.fixture
+def first(frozen_config, first_runs, tmp_path_factory):
+    """`first(**others)`: as `run` with these settings in an empty store, but made once and then not to be changed.
+
+    What it stored is copied to where `frozen_config` has the store.
+    """
+
+    def make(**others: object) -> tuple[Experiment, int]:
+        settings = repr(sorted(others.items()))
+        if settings not in first_runs:
+            folder = tmp_path_factory.mktemp("first")
+            own = {"store_dir": folder / "store", "experiments_dir": folder / "experiments"}
+            first_runs[settings] = run(frozen_config(**others, **own))
+        experiment, seen = first_runs[settings]
+        shutil.copytree(experiment.config.store_dir, frozen_config().store_dir)
+        return experiment, seen
+
+    return make
+
+
 @pytest.mark.parametrize(
     "others",
     [
@@ -86,9 +112,9 @@ def run(config: TrainConfig) -> tuple[Experiment, int]:
     ],
 )
 def test_same_history_and_weights_as_without_stored_features(
-    frozen_config, history_of, weights_of, monkeypatch, others
+    frozen_config, first, history_of, weights_of, monkeypatch, others
 ):
-    quick, seen = run(frozen_config(**others))
+    quick, seen = first(**others)
     views = quick.config.fixed_views or 1
     assert seen == 18 * views + 6
     with monkeypatch.context() as patched:
@@ -105,9 +131,9 @@ def test_same_history_and_weights_as_without_stored_features(
     assert tests[0] == tests[1]
 
 
-def test_the_decoding_loop_agrees_too(frozen_config, history_of, weights_of):
+def test_the_decoding_loop_agrees_too(frozen_config, first, history_of, weights_of):
     """`store="off"` is the plain way: every clip from its file, through the whole network, in every epoch."""
-    quick, _ = run(frozen_config())
+    quick, _ = first()
     slow, seen = run(frozen_config(store="off"))
     assert seen == 3 * (18 + 6)
     for name, column in history_of(slow).items():
@@ -116,25 +142,24 @@ def test_the_decoding_loop_agrees_too(frozen_config, history_of, weights_of):
         torch.testing.assert_close(weights_of(quick)[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_the_second_run_computes_nothing(frozen_config, assert_same_run):
-    first, seen = run(frozen_config())
+def test_the_second_run_computes_nothing(frozen_config, first, assert_same_run):
+    before, seen = first()
     assert seen == 18 + 6
-    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(first.config)}
-    assert [file.name.split("-")[0] for file in before] == ["train", "val"]
+    stored = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(frozen_config())}
+    assert [file.name.split("-")[0] for file in stored] == ["train", "val"]
     second, seen = run(frozen_config())
     assert seen == 0
-    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(second.config)} == before
-    assert_same_run(first, second)
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(second.config)} == stored
+    assert_same_run(before, second)
     longer, seen = run(frozen_config(epochs=5, lr=0.1, batch_size=9, ema=0.5, accumulate=2, seed=0))
-    assert (seen, files(longer.config)) == (0, list(before))
+    assert (seen, files(longer.config)) == (0, list(stored))
     assert not list(longer.config.store_dir.glob("*/features/*.partial"))
 
 
-@pytest.mark.parametrize("store", ["raw", "jpeg"])
-def test_no_frames_are_stored_for_clips_that_are_read_once(frozen_config, store, weights_of):
-    config = frozen_config(store=store)
-    experiment, _ = run(config)
-    assert not list(config.store_dir.glob("*/*/frames-*.bin"))
+@pytest.mark.parametrize("others", [{}, {"store": "jpeg"}], ids=["raw", "jpeg"])
+def test_no_frames_are_stored_for_clips_that_are_read_once(frozen_config, first, others, weights_of):
+    experiment, _ = first(**others)
+    assert files(frozen_config()) and not list(frozen_config().store_dir.glob("*/*/frames-*.bin"))
     raw, seen = run(frozen_config())
     assert seen == 0  # they come from the videos: however frames would be stored, features are the same
     for name, tensor in weights_of(raw).items():
@@ -152,18 +177,18 @@ def test_frames_that_are_stored_already_are_used(frozen_config, monkeypatch):
     assert feeds[0].store is not None
 
 
-def test_validation_features_serve_every_draw_of_training_clips(frozen_config):
-    run(frozen_config(weights=None))
+def test_validation_features_serve_every_draw_of_training_clips(frozen_config, first):
+    first()
     _, seen = run(frozen_config(fixed_views=2))
     assert seen == 2 * 18
     assert [file.name.split("-")[0] for file in files(frozen_config())] == ["train", "train", "val"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.97, 1.0])
-def test_an_interrupted_computation_goes_on(frozen_config, share):
+def test_an_interrupted_computation_goes_on(frozen_config, first, share):
     """Also where it was cut off in the middle of a clip's features."""
     config = frozen_config()
-    whole, _ = run(config)
+    whole, _ = first()
     kept = {}
     for file in files(config):
         kept[file] = content = file.read_bytes()
@@ -233,6 +258,12 @@ def saved_backbone(file: Path, seed: int) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def some_weights(tmp_path_factory) -> Path:
+    """A file of weights for the backbone."""
+    return saved_backbone(tmp_path_factory.mktemp("weights") / "weights.pt", seed=1)
+
+
 def test_other_weights_give_other_features(frozen_config, tmp_path):
     file = saved_backbone(tmp_path / "weights.pt", seed=1)
     first, _ = run(frozen_config(weights=file))
@@ -259,11 +290,10 @@ def test_other_weights_give_other_features(frozen_config, tmp_path):
         {"precision": "bf16"},
     ],
 )
-def test_other_clips_give_other_features(frozen_config, tmp_path, others):
-    weights = saved_backbone(tmp_path / "weights.pt", seed=1)
-    run(frozen_config(weights=weights))
+def test_other_clips_give_other_features(frozen_config, first, some_weights, others):
+    first(weights=some_weights)
     before = files(frozen_config())
-    _, seen = run(frozen_config(weights=weights, **others))
+    _, seen = run(frozen_config(weights=some_weights, **others))
     assert seen >= 18
     assert len(files(frozen_config())) > len(before)
 
@@ -330,8 +360,8 @@ def test_which_configurations_show_the_same_clips_in_every_epoch(frozen_config):
     assert FeatureFeed.fits(frozen_config(augment=True, fixed_views=3))
 
 
-def test_the_best_checkpoint_holds_backbone_and_head(frozen_config, weights_of):
-    found = weights_of(run(frozen_config())[0])
+def test_the_best_checkpoint_holds_backbone_and_head(first, weights_of):
+    found = weights_of(first()[0])
     assert found.keys() == build_model("two_parts", 3, num_frames=4).state_dict().keys()
 
 
@@ -358,14 +388,14 @@ def test_clip_feed_is_what_features_replace():
     ],
     ids=["truncated", "too-long", "description-lost", "description-damaged"],
 )
-def test_damaged_features_are_computed_again(frozen_config, assert_same_run, capsys, damage):
-    first, _ = run(frozen_config())
-    damage(files(first.config)[0])
+def test_damaged_features_are_computed_again(frozen_config, first, assert_same_run, capsys, damage):
+    before, _ = first()
+    damage(files(frozen_config())[0])
     capsys.readouterr()
     again, seen = run(frozen_config())
     assert seen == 18
     assert "The stored features of train are damaged and computed again" in capsys.readouterr().out
-    assert_same_run(first, again)
+    assert_same_run(before, again)
 
 
 def test_their_size_is_announced_and_too_little_room_refused(frozen_config, monkeypatch, capsys):

@@ -12,21 +12,15 @@ import torch
 
 from varec_lib import cli
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.loop import train
 from varec_lib.training.state import LAST
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
 
 
 @pytest.fixture
-def whole(tiny_config, plugin, tmp_path):
+def whole(tiny_config, plugin, undisturbed):
     """`run(**others)`: the same training without any accident, in this process."""
-
-    def run(**others: object) -> Experiment:
-        config = tiny_config(**{"model": "slow_tiny", "plugin": plugin, "epochs": 3} | others)
-        return train(config.replaced(experiments_dir=tmp_path / "whole"), progress=False)
-
-    return run
+    return lambda **others: undisturbed(tiny_config(**{"model": "slow_tiny", "plugin": plugin, "epochs": 3} | others))
 
 
 def resume(experiment: Experiment, *flags: str) -> int:

@@ -1,6 +1,5 @@
-"""Real `torchrun` and `accelerate launch`: two processes do what one does with batches twice as large."""
+"""Two processes do what one does with batches twice as large; real `torchrun` and `accelerate launch`."""
 
-import shlex
 import shutil
 import signal
 import socket
@@ -13,7 +12,6 @@ import torch
 
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.loop import train
 from varec_lib.training.state import LAST
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pictures")]
@@ -33,11 +31,25 @@ def torchrun(train_command):
     """`make(*options, **settings)`: the words that start two training processes."""
 
     def make(*options: str, **settings: object) -> list[object]:
-        where = () if "--standalone" in options else ("--master-port", free_port())
-        words = train_command(**settings)
-        return [*FRESH_STORE, BIN / "torchrun", "--nproc_per_node", "2", *where, *options, "--no-python", *words]
+        program = [*FRESH_STORE, BIN / "torchrun", "--standalone", "--nproc_per_node", "2", *options, "--no-python"]
+        return program + train_command(**settings)
 
     return make
+
+
+@pytest.fixture
+def start_two(start, train_command):
+    """`start_two(*words, **settings)`: two processes that train, with what torchrun tells them, but without torchrun.
+
+    `words` stand in place of those for `settings`; `ranks` is more for the environment of each.
+    """
+
+    def run(*words: object, ranks: tuple[dict[str, str], ...] = ({}, {}), **settings: object):
+        job = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        told = [job | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | more for rank, more in enumerate(ranks)]
+        return start(*(words or train_command(**settings)), ranks=told)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +61,6 @@ def odd_dataset(numbered_dataset, tmp_path_factory) -> Path:
     return data
 
 
-def alone(config, folder: Path) -> Experiment:
-    """The same training in this process."""
-    return train(config.replaced(experiments_dir=folder / "alone"), progress=False)
-
-
 def assert_same_training(two: Experiment, one: Experiment, history_of, weights_of) -> None:
     for name, column in history_of(one).items():
         assert history_of(two)[name].tolist() == pytest.approx(column.tolist(), abs=1e-5), name
@@ -62,16 +69,16 @@ def assert_same_training(two: Experiment, one: Experiment, history_of, weights_o
 
 
 def test_two_processes_do_what_one_does_with_a_batch_twice_as_large(
-    start, torchrun, the_experiment, tiny_config, plugin, odd_dataset, history_of, weights_of, tmp_path
+    start_two, the_experiment, tiny_config, plugin, odd_dataset, undisturbed, history_of, weights_of
 ):
     plain = {
         "model": "slow_plain", "data_dir": odd_dataset, "augment": False, "epochs": 3, "ema": 0.5, "views": 2,
         "clip_grad": 2.0,  # AdamW alone would not notice gradients that are all too small
     }  # fmt: skip
-    process = start(*torchrun(**plain, batch_size=3, accumulate=2))
+    process = start_two(**plain, batch_size=3, accumulate=2)
     assert process.status() == 0, process.shown
     two = the_experiment()
-    one = alone(tiny_config(**plain, plugin=plugin, batch_size=6, accumulate=2), tmp_path)
+    one = undisturbed(tiny_config(**plain, plugin=plugin, batch_size=6, accumulate=2))
     assert_same_training(two, one, history_of, weights_of)
     assert (two.results["processes"], one.results["processes"]) == (2, 1)
     assert two.results["test"]["num_videos"] == 5
@@ -91,7 +98,7 @@ def test_two_processes_do_what_one_does_with_a_batch_twice_as_large(
 
 def test_options_with_random_draws_work_in_two_processes(start, torchrun, the_experiment, numbered_dataset, history_of):
     """Batch norm, dropout, mixing, a saved state in every step; what was validated is what was saved."""
-    process = start(*torchrun("--standalone", mixup=0.4, balanced=True, clip_grad=1.0, save_minutes=0, num_workers=1))
+    process = start(*torchrun(mixup=0.4, balanced=True, clip_grad=1.0, save_minutes=0, num_workers=1))
     assert process.status() == 0, process.shown
     experiment = the_experiment()
     history = history_of(experiment)
@@ -105,19 +112,21 @@ def test_options_with_random_draws_work_in_two_processes(start, torchrun, the_ex
 
 
 def test_frozen_features_in_two_processes(
-    start, torchrun, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path
+    start_two, the_experiment, tiny_config, plugin, undisturbed, history_of, weights_of, tmp_path
 ):
     """Computed once, by one process; both train on the same, also where the backbone starts from random weights."""
     frozen = {"model": "slow_plain", "freeze_backbone": True, "augment": False, "epochs": 3}
-    process = start(*torchrun(**frozen, batch_size=3, store_dir=tmp_path / "store"))
+    process = start_two(**frozen, batch_size=3, store_dir=tmp_path / "store")
     assert process.status() == 0, process.shown
     names = sorted(file.name.split("-")[0] for file in tmp_path.glob("store/*/features/*.bin"))
     assert names == ["train", "val"]
-    one = alone(tiny_config(**frozen, plugin=plugin, batch_size=6), tmp_path)
+    one = undisturbed(tiny_config(**frozen, plugin=plugin, batch_size=6))
     assert_same_training(the_experiment(), one, history_of, weights_of)
 
 
-def test_accelerate_launch(start, train_command, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path):
+def test_accelerate_launch(
+    start, train_command, the_experiment, tiny_config, plugin, undisturbed, history_of, weights_of
+):
     plain = {"model": "slow_plain", "augment": False, "epochs": 1}
     _, *words = train_command(**plain, batch_size=3)
     process = start(
@@ -126,43 +135,43 @@ def test_accelerate_launch(start, train_command, the_experiment, tiny_config, pl
     )  # fmt: skip
     assert process.status() == 0, process.shown
     assert the_experiment().results["processes"] == 2
-    one = alone(tiny_config(**plain, plugin=plugin, batch_size=6), tmp_path)
+    one = undisturbed(tiny_config(**plain, plugin=plugin, batch_size=6))
     assert_same_training(the_experiment(), one, history_of, weights_of)
 
 
-def test_error_of_use_is_named_and_writes_nothing(start, torchrun, settings):
-    process = start(*torchrun(epochs=1, data_dir=settings["experiments_dir"] / "absent"))
+def test_error_of_use_is_named_and_writes_nothing(start_two, settings):
+    process = start_two(epochs=1, data_dir=settings["experiments_dir"] / "absent")
     assert process.status() != 0
     assert "absent: no such folder" in process.shown
     assert not settings["experiments_dir"].exists()
 
 
-def test_a_killed_worker_is_replaced_and_the_run_goes_on(start, torchrun, the_experiment, assert_same_run, tmp_path):
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(
+    start, torchrun, start_two, the_experiment, assert_same_run, tmp_path
+):
     """torchrun starts both processes anew; they find the state of the broken run by themselves."""
     settings = {"model": "slow_dropout", "epochs": 2, "save_minutes": 0, "batch_size": 3}
-    process = start(*torchrun("--standalone", "--max-restarts", "1", **settings))
+    process = start(*torchrun("--max-restarts", "1", **settings))
     process.wait_for_step(5)
     (worker,) = [child for child in process.children() if child.pid == process.steps()[-1]]
     worker.send_signal(signal.SIGKILL)  # the one that writes everything
     assert process.status() == 0, process.shown
     assert "Continuing in epoch 2 after" in process.shown
     assert len(set(process.steps(rank=0))) == len(set(process.steps(rank=1))) == 2
-    undisturbed = start(*torchrun("--standalone", **settings, experiments_dir=tmp_path / "undisturbed"))
+    undisturbed = start_two(**settings, experiments_dir=tmp_path / "undisturbed")
     assert undisturbed.status() == 0, undisturbed.shown
     (folder,) = (tmp_path / "undisturbed").iterdir()
     assert_same_run(Experiment(folder), the_experiment())
 
 
-def test_all_go_on_where_only_some_counted_the_restart(start, torchrun, the_experiment):
+def test_all_go_on_where_only_some_counted_the_restart(start_two, the_experiment):
     """Of several machines, those whose processes were only waiting for the dead one count no restart (torch 2.14)."""
     settings = {"model": "slow_dropout", "epochs": 1, "save_minutes": 0, "batch_size": 3}
-    process = start(*torchrun("--standalone", **settings))
+    process = start_two(**settings)
     process.wait_for_step(3)
     process.kill()
-    words = torchrun("--standalone", **settings)
-    first = words.index(BIN / "varec")
-    counted = "export TORCHELASTIC_RESTART_COUNT=$RANK"  # none by the first process, one by the second
-    again = start(*words[:first], "sh", "-c", f"{counted}; exec {shlex.join(map(str, words[first:]))}")
+    counted = tuple({"TORCHELASTIC_RESTART_COUNT": str(count)} for count in (0, 1))
+    again = start_two(ranks=counted, **settings)
     assert again.status() == 0, again.shown
     assert "Continuing in epoch 1 after" in again.shown
     assert the_experiment().results["epochs_run"] == 1
@@ -170,22 +179,31 @@ def test_all_go_on_where_only_some_counted_the_restart(start, torchrun, the_expe
 
 @pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
 def test_another_number_of_processes_goes_on_with_the_same_steps(
-    start, train_command, torchrun, the_experiment, tiny_config, plugin, history_of, weights_of, tmp_path, first, then
+    start,
+    start_two,
+    train_command,
+    the_experiment,
+    tiny_config,
+    plugin,
+    undisturbed,
+    history_of,
+    weights_of,
+    first,
+    then,
 ):
     """In the middle of an epoch; each step takes the very clips that it would have taken."""
     settings = {"model": "slow_plain", "augment": False, "epochs": 2, "save_minutes": 0, "scheduler": "cosine"}
-    words = {1: train_command(**settings, batch_size=6), 2: torchrun("--standalone", **settings, batch_size=3)}
-    process = start(*words[first])
+    starts = {1: start, 2: start_two}
+    process = starts[first](*train_command(**settings, batch_size=6 // first))
     process.wait_for_step(3)
     process.kill()
     experiment = the_experiment()
     done = torch.load(experiment.folder / LAST, weights_only=True)["steps_done"]
     assert 0 < done < 3
-    varec = words[then].index(BIN / "varec")
-    again = start(*words[then][: varec + 1], "train", "--resume", experiment.folder)
+    again = starts[then](BIN / "varec", "train", "--resume", experiment.folder)
     assert again.status() == 0, again.shown
     assert "A step takes 6 clips as before: " in again.shown
     assert len(again.steps()) == (2 * 3 - done) * (2 if then == 1 else 1)  # one process takes a step in two pieces
     assert the_experiment().results["processes"] == then
-    one = alone(tiny_config(**settings, plugin=plugin, batch_size=6), tmp_path)
+    one = undisturbed(tiny_config(**settings, plugin=plugin, batch_size=6))
     assert_same_training(the_experiment(), one, history_of, weights_of)

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -27,15 +29,15 @@ class Crash(BaseException):
 
 
 class CrashingMixin:
-    """Raises `Crash` instead of making the training step number `crash_at`, counted over all runs since `arm`."""
+    """Calls `begins` with the number of each training step before it is made; see `watched`."""
 
-    crash_at = steps = 0
+    steps = 0
+    begins: Callable[[int], None] | None = None
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        if self.training:
+        if self.training and CrashingMixin.begins:
             CrashingMixin.steps += 1
-            if CrashingMixin.steps == CrashingMixin.crash_at:
-                raise Crash
+            CrashingMixin.begins(CrashingMixin.steps)
         return super().forward(clips)
 
 
@@ -53,13 +55,26 @@ def crashing_constant(num_classes: int) -> torch.nn.Module:
     return model
 
 
+@contextmanager
+def watched(begins: Callable[[int], None]) -> Iterator[None]:
+    """Meanwhile `begins(number)` is called in the middle of every training step, the first of which is number 1."""
+    CrashingMixin.steps, CrashingMixin.begins = 0, begins
+    try:
+        yield
+    finally:
+        CrashingMixin.begins = None
+
+
 def train_until(step: int, config: TrainConfig) -> Experiment:
     """A run that ends in the middle of its training step number `step`."""
-    CrashingMixin.crash_at, CrashingMixin.steps = step, 0
+
+    def crash(number: int) -> None:
+        if number == step:
+            raise Crash
+
     before = set(config.experiments_dir.glob("*"))
-    with pytest.raises(Crash):
+    with watched(crash), pytest.raises(Crash):
         train(config, progress=False)
-    CrashingMixin.crash_at = 0
     if config.resume:
         return Experiment(config.resume)
     (folder,) = set(config.experiments_dir.glob("*")) - before
@@ -89,24 +104,66 @@ def crashing_config(tiny_config):
         pytest.param({"store": "off", "scheduler": "cosine", "warmup_epochs": 1.5}, id="store-off"),
     ],
 )
-def test_crashed_twice_and_resumed_twice_is_the_same_run(crashing_config, assert_same_run, others):
-    whole = train(crashing_config(**others), progress=False)
+def test_crashed_twice_and_resumed_twice_is_the_same_run(crashing_config, undisturbed, assert_same_run, others):
+    whole = undisturbed(crashing_config(**others))
     broken = train_until(4, crashing_config(**others))
     assert not (broken.folder / "results.json").exists()
     train_until(6, resumed(broken))
     assert_same_run(whole, train(resumed(broken), progress=False))
 
 
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory) -> Path:
+    """Where `ended_in` keeps its copies, named by the step."""
+    return tmp_path_factory.mktemp("copies")
+
+
+@pytest.fixture
+def ended_in(crashing_config, undisturbed, undisturbed_dir, copies) -> Callable[[int], tuple[Experiment, Experiment]]:
+    """`ended_in(step)`: what a run of two epochs has left in the middle of that step, and the whole of that run.
+
+    One run serves all steps: its folder is copied in each of them.
+    """
+
+    def copy(step: int) -> None:
+        (folder,) = undisturbed_dir.glob("copied*")
+        shutil.copytree(folder, copies / str(step))
+
+    def make(step: int) -> tuple[Experiment, Experiment]:
+        config = crashing_config(epochs=2, experiment_name="copied")
+        with watched(copy):
+            whole = undisturbed(config)  # trained when this is called first
+        return Experiment(shutil.copytree(copies / str(step), config.experiments_dir / whole.folder.name)), whole
+
+    return make
+
+
 @pytest.mark.parametrize("step", range(2, 11))
-def test_crash_in_any_step(crashing_config, assert_same_run, step):
-    whole = train(crashing_config(epochs=2), progress=False)
-    broken = train_until(step, crashing_config(epochs=2))
+def test_crash_in_any_step(ended_in, assert_same_run, step):
+    broken, whole = ended_in(step)
     assert_same_run(whole, train(resumed(broken), progress=False))
 
 
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_that_ends_in_a_step_leaves_what_was_copied_then(crashing_config, ended_in, assert_same_run, step):
+    """So that the copies stand for crashes."""
+    copied, _ = ended_in(step)
+    crashed = train_until(step, crashing_config(epochs=2))
+    for experiment in (copied, crashed):
+        shutil.rmtree(experiment.folder / "tensorboard")  # written in the background
+    files = [
+        sorted(path.relative_to(experiment.folder) for path in experiment.folder.rglob("*"))
+        for experiment in (copied, crashed)
+    ]
+    assert files[0] == files[1]
+    assert_same_run(copied, crashed, ended=False)
+
+
 @pytest.mark.parametrize("step", [6, 8, 11])
-def test_with_the_usual_saving_it_goes_on_from_the_last_whole_epoch(crashing_config, assert_same_run, capsys, step):
-    whole = train(crashing_config(save_minutes=5), progress=False)
+def test_with_the_usual_saving_it_goes_on_from_the_last_whole_epoch(
+    crashing_config, undisturbed, assert_same_run, capsys, step
+):
+    whole = undisturbed(crashing_config(save_minutes=5))
     broken = train_until(step, crashing_config(save_minutes=5))
     capsys.readouterr()
     again = train(resumed(broken), progress=False)
@@ -114,20 +171,24 @@ def test_with_the_usual_saving_it_goes_on_from_the_last_whole_epoch(crashing_con
     assert_same_run(whole, again)
 
 
-def test_resumed_between_the_last_step_of_an_epoch_and_its_validation(crashing_config, assert_same_run, monkeypatch):
-    whole = train(crashing_config(), progress=False)
+def test_resumed_between_the_last_step_of_an_epoch_and_its_validation(
+    crashing_config, undisturbed, assert_same_run, monkeypatch
+):
+    whole = undisturbed(crashing_config())
     with monkeypatch.context() as patched:
         patched.setattr("varec_lib.training.feed.ClipFeed.validate", lambda *_: (_ for _ in ()).throw(Crash))
         with pytest.raises(Crash):
             train(crashing_config(experiment_name="broken"), progress=False)
-    (folder,) = whole.folder.parent.glob("broken*")
+    (folder,) = crashing_config().experiments_dir.glob("broken*")
     again = train(resumed(Experiment(folder)), progress=False)
     assert again.folder == folder
     assert_same_run(whole, again)
 
 
-def test_crash_after_the_checkpoint_but_before_the_state_of_an_epoch(crashing_config, assert_same_run, monkeypatch):
-    whole = train(crashing_config(save_minutes=5), progress=False)
+def test_crash_after_the_checkpoint_but_before_the_state_of_an_epoch(
+    crashing_config, undisturbed, assert_same_run, monkeypatch
+):
+    whole = undisturbed(crashing_config(save_minutes=5))
     calls = []
 
     def crash_at_the_second(*arguments):
@@ -141,14 +202,14 @@ def test_crash_after_the_checkpoint_but_before_the_state_of_an_epoch(crashing_co
         patched.setattr(state, "save_state", crash_at_the_second)
         with pytest.raises(Crash):
             train(crashing_config(save_minutes=5, experiment_name="broken"), progress=False)
-    (folder,) = whole.folder.parent.glob("broken*")
+    (folder,) = crashing_config().experiments_dir.glob("broken*")
     assert len(Experiment(folder).history) == 2  # ahead of the state, which is of the first epoch
     assert_same_run(whole, train(resumed(Experiment(folder)), progress=False))
 
 
-def test_plateau_and_patience_go_on_counting(crashing_config, assert_same_run):
+def test_plateau_and_patience_go_on_counting(crashing_config, undisturbed, assert_same_run):
     others = {"model": "crashing_constant", "epochs": 12, "patience": 7}
-    whole = train(crashing_config(**others), progress=False)
+    whole = undisturbed(crashing_config(**others))
     assert whole.history["lr"].iloc[-1] == pytest.approx(0.001)  # the plateau was met
     assert whole.results["stopped"] == "no better validation result for 7 epochs"
     for step in (12, 38):  # in epochs 3 and 8
@@ -159,11 +220,11 @@ def test_plateau_and_patience_go_on_counting(crashing_config, assert_same_run):
         assert_same_run(whole, again)
 
 
-def test_interrupt_between_two_steps_saves_there(crashing_config, assert_same_run, monkeypatch, capsys):
+def test_interrupt_between_two_steps_saves_there(crashing_config, undisturbed, assert_same_run, monkeypatch, capsys):
     """Ctrl-C also where no state would have been due."""
     from varec_lib.training import loop
 
-    whole = train(crashing_config(save_minutes=5), progress=False)
+    whole = undisturbed(crashing_config(save_minutes=5))
     original = loop.Trainer._step
 
     def interrupt_third(self, group, total):
@@ -182,8 +243,10 @@ def test_interrupt_between_two_steps_saves_there(crashing_config, assert_same_ru
 
 
 @pytest.mark.parametrize("last_written", ["config.json", "history.csv"])
-def test_killed_before_any_state_it_starts_from_the_beginning(crashing_config, assert_same_run, last_written):
-    whole = train(crashing_config(save_minutes=5), progress=False)
+def test_killed_before_any_state_it_starts_from_the_beginning(
+    crashing_config, undisturbed, assert_same_run, last_written
+):
+    whole = undisturbed(crashing_config(save_minutes=5))
     broken = train_until(3, crashing_config(save_minutes=5))
     if last_written == "history.csv":  # between the record of the first epoch and its state
         broken.write_history(whole.history.iloc[:1].to_dict("records"))
@@ -219,8 +282,8 @@ def test_folder_that_is_no_experiment(tiny_config, tmp_path):
         train(tiny_config(resume=tmp_path), progress=False)
 
 
-def test_what_a_killed_save_leaves_behind_is_no_obstacle(crashing_config, assert_same_run):
-    whole = train(crashing_config(), progress=False)
+def test_what_a_killed_save_leaves_behind_is_no_obstacle(crashing_config, undisturbed, assert_same_run):
+    whole = undisturbed(crashing_config())
     broken = train_until(8, crashing_config())
     for name in (LAST, "checkpoints/best_model.safetensors", "history.csv", "results.json"):
         partial = broken.folder / f"{name}.partial"
@@ -319,9 +382,11 @@ def crashing_plain(num_classes: int, num_frames: int) -> torch.nn.Module:
         ({"accumulate": 2}, (4, 1)),
     ],
 )
-def test_other_batches_keep_the_clips_of_a_step(crashing_config, history_of, weights_of, capsys, asked, got):
+def test_other_batches_keep_the_clips_of_a_step(
+    crashing_config, undisturbed, history_of, weights_of, capsys, asked, got
+):
     config = crashing_config(model="crashing_plain", augment=False, scheduler="cosine")
-    whole = train(config, progress=False)
+    whole = undisturbed(config)
     broken = train_until(9, config)  # in the second epoch, after 3 of its 5 steps
     capsys.readouterr()
     again = train(resumed(broken, **asked), progress=False)
@@ -426,7 +491,7 @@ def test_configuration_that_cannot_be_read(broken, text):
     assert "config.json" in str(raised.value)
 
 
-def test_more_epochs_go_on_from_a_finished_run(crashing_config, history_of):
+def test_more_epochs_go_on_from_a_finished_run(crashing_config, undisturbed, history_of):
     short = train(crashing_config(epochs=2), progress=False)
     before = history_of(short)
     longer = train(resumed(short, epochs=4), progress=False)
@@ -434,7 +499,7 @@ def test_more_epochs_go_on_from_a_finished_run(crashing_config, history_of):
     assert longer.results["epochs_run"] == len(longer.history) == 4
     pd.testing.assert_frame_equal(history_of(longer)[:2], before, check_exact=True)
     assert (longer.config.epochs, longer.config.resume) == (4, None)
-    whole = train(crashing_config(epochs=4), progress=False)
+    whole = undisturbed(crashing_config(epochs=4))
     pd.testing.assert_frame_equal(history_of(longer), history_of(whole), check_exact=True)
 
 
@@ -445,7 +510,7 @@ def test_other_learning_rate_holds_from_there_on(crashing_config, history_of):
     assert history["train_loss"].notna().all()
 
 
-def test_moved_data_other_workers_and_store(broken, dataset, crashing_config, assert_same_run, tmp_path):
+def test_moved_data_other_workers_and_store(broken, dataset, crashing_config, undisturbed, assert_same_run, tmp_path):
     """The dataset is the same wherever it lies, and however its frames come in."""
     (tmp_path / "link").symlink_to(dataset, target_is_directory=True)
     changed = {"data_dir": tmp_path / "link", "num_workers": 1, "store": "raw", "store_dir": tmp_path / "store"}
@@ -455,7 +520,7 @@ def test_moved_data_other_workers_and_store(broken, dataset, crashing_config, as
         == broken.config
         == crashing_config().replaced(experiments_dir=again.config.experiments_dir, **changed)
     )
-    assert_same_run(train(crashing_config(), progress=False), again)
+    assert_same_run(undisturbed(crashing_config()), again)
 
 
 def test_finished_run_is_only_tested_again(crashing_config, weights_of, state_of):
