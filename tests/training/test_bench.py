@@ -1,6 +1,7 @@
 """What `varec bench` measures, and what it concludes. Figures themselves are not asserted: they are benchmarks."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -112,10 +113,23 @@ def test_ratios_compare_medians_of_rounds(tiny_config, monkeypatch):
 def test_the_command_against_stock(numbered_dataset, tmp_path, capsys):
     status = cli.main(
         ["bench", "--data", str(numbered_dataset), "--store-dir", str(tmp_path), "--num-frames", "2", "--frame-size",
-         "16", "16", "--batch-size", "2", "--num-workers", "1", "--steps", "1", "--rounds", "1", "--against-stock",
-         "--json"]
+         "16", "16", "--batch-size", "6", "--num-workers", "1", "--steps", "1", "--rounds", "1", "--against-stock",
+         "--to-top1", "0.1", "--epochs", "1", "--no-augment", "--json"]
     )  # fmt: skip
     figures = json.loads(capsys.readouterr().out)
     assert status == 0
     assert figures["ratio_train_clips_per_s"] == figures["train_clips_per_s"] / figures["stock_train_clips_per_s"] > 0
     assert figures["ratio_step_clips_per_s"] > 0
+    assert figures["ratio_seconds_to_top1"] == figures["stock_seconds_to_top1"] / figures["seconds_to_top1"] > 0
+    assert min(figures["best_val_top1"], figures["stock_best_val_top1"]) >= 0.1
+
+
+@pytest.mark.slow
+def test_an_accuracy_that_is_not_reached_has_no_time(numbered_dataset, tmp_path, capsys):
+    status = cli.main(
+        ["bench", "--data", str(numbered_dataset), "--store-dir", str(tmp_path), "--num-frames", "2", "--frame-size",
+         "16", "16", "--batch-size", "6", "--num-workers", "0", "--steps", "1", "--rounds", "1", "--against-stock",
+         "--to-top1", "1", "--epochs", "1", "--lr", "1e-9"]
+    )  # fmt: skip
+    assert status == 0
+    assert re.search(r"^seconds_to_top1 +None$", capsys.readouterr().out, re.MULTILINE)
