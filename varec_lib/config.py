@@ -159,6 +159,8 @@ class TrainConfig:
             raise ConfigError("train_blocks and freeze_backbone exclude each other: a frozen backbone does not learn.")
         if self.freeze_backbone and self.multigrid:
             raise ConfigError("multigrid and freeze_backbone exclude each other: features are those of one clip size.")
+        if self.multigrid_batches and not self.multigrid:
+            raise ConfigError("multigrid_batches needs multigrid: otherwise all clips have one size.")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr is {self.lr}, but must be above 0 and finite.")
         if not 0 <= self.label_smoothing < 1:

@@ -202,6 +202,11 @@ def test_frozen_backbones_have_one_size(config):
         config(freeze_backbone=True)
 
 
+def test_batches_of_small_clips_need_small_clips(config):
+    with pytest.raises(ConfigError, match="multigrid_batches"):
+        config(multigrid=False, multigrid_batches=True)
+
+
 def test_lines_say_the_stage(config, capsys):
     train(config(), progress=False)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
