@@ -77,18 +77,23 @@ def bench(
             "ratio_step_clips_per_s": figures["step_clips_per_s"] / stock_step,
         }
     if stock and to_top1:
-        seconds, best = _seconds_to(config, to_top1)
-        figures |= {
-            "to_top1": to_top1,
-            "seconds_to_top1": seconds,
-            "best_val_top1": best,
-            "stock_seconds_to_top1": usual_to,
-            "stock_best_val_top1": usual_best,
-            "ratio_seconds_to_top1": usual_to / seconds if usual_to and seconds else None,
-        }
+        figures |= _to_accuracy(config, to_top1, usual_to, usual_best)
     if "store_clips_per_s" in figures:
         figures["ratio_store_to_decode"] = figures["store_clips_per_s"] / figures["decode_clips_per_s"]
     return figures
+
+
+def _to_accuracy(config: TrainConfig, top1: float, usual: float | None, usual_best: float) -> Figures:
+    """The seconds of our training beside those of the usual one."""
+    seconds, best = _seconds_to(config, top1)
+    return {
+        "to_top1": top1,
+        "seconds_to_top1": seconds,
+        "best_val_top1": best,
+        "stock_seconds_to_top1": usual,
+        "stock_best_val_top1": usual_best,
+        "ratio_seconds_to_top1": usual / seconds if usual and seconds else None,
+    }
 
 
 def _seconds_to(config: TrainConfig, top1: float) -> tuple[float | None, float]:
