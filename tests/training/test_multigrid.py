@@ -245,7 +245,9 @@ def test_crashed_and_resumed_it_is_the_same_run(config, assert_same_run, monkeyp
     assert_same_run(whole, again)
 
 
-def test_more_epochs_make_the_last_stage_longer(config):
+def test_more_epochs_make_the_last_stage_longer(config, capsys):
     first = train(config(epochs=3), progress=False)
+    capsys.readouterr()
     again = train(config(epochs=6, resume=first.folder), progress=False)
     assert again.history["stage"].tolist() == [1, 1, 2, 2, 2, 2]
+    assert "4x64x64 from epoch 3" in capsys.readouterr().out  # what it says is what it does

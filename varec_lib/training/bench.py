@@ -113,8 +113,9 @@ class _Timed(Trainer):
     def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
         super().record(row, board)
         self.reached_at = time.perf_counter()
-        if row["val_top1"] >= self.enough:
-            raise KeyboardInterrupt
+
+    def _patience_is_over(self) -> bool:
+        return bool(self.history and self.history[-1]["val_top1"] >= self.enough) or super()._patience_is_over()
 
 
 def advice(figures: Figures) -> str:

@@ -23,7 +23,7 @@ from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed
 from varec_lib.training.interrupt import diverged, failures_named, interrupt_as_event
-from varec_lib.training.multigrid import RunningStatistics, Stage, stage_at, stages_of
+from varec_lib.training.multigrid import RunningStatistics, plan, stage_at
 from varec_lib.training.report import epoch_figures, epoch_line, rank, write_report
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.setup import prepare
@@ -71,8 +71,7 @@ class Trainer:
             network.compile()
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.average = average_of(model, config.ema) if config.ema else None
-        planned = saved and saved.get("stages")  # more epochs than it began with make a run's last stage longer
-        self.stages = [Stage(**stage) for stage in planned] if planned else stages_of(config)
+        self.stages = plan(config, saved)
         self.steps = {s: -(-len(feed.batches_of(s).sizes) // config.accumulate) for s in self.stages}
         warmup = round(self.steps[self.stages[0]] * config.warmup_epochs)
         total = sum(self.steps[stage_at(self.stages, epoch)] for epoch in range(1, config.epochs + 1))

@@ -7,6 +7,7 @@ which way) is still there. After *A Multigrid Method for Efficiently Training Vi
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,6 +58,12 @@ def stages_of(config: TrainConfig) -> list[Stage]:
                 stages.append(Stage(len(stages) + 1, ends + 1, config.num_frames, size, batches))
             ends = end
     return [*stages, Stage(len(stages) + 1, ends + 1, config.num_frames, config.frame_size)]
+
+
+def plan(config: TrainConfig, saved: dict[str, Any] | None) -> list[Stage]:
+    """The stages of a run: those it began with where it goes on, so that more epochs make its last stage longer."""
+    begun = saved and saved.get("stages")  # absent in the state of a run that an older version began
+    return [Stage(**stage) for stage in begun] if begun else stages_of(config)
 
 
 def _scaled(frame_size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from varec_lib.models.registry import build_model, load_plugin, model_entry, par
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.feed import ClipFeed, FeatureFeed
-from varec_lib.training.multigrid import check_sizes, stages_of
+from varec_lib.training.multigrid import check_sizes, plan
 
 
 class Run(NamedTuple):
@@ -60,7 +60,7 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
     size = parameter_count(model) / 1e6
     print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
     if config.multigrid:
-        sizes = (f"{stage} from epoch {stage.first_epoch}" for stage in stages_of(config))
+        sizes = (f"{stage} from epoch {stage.first_epoch}" for stage in plan(config, saved))
         print(f"Clips (frames x height x width): {', '.join(sizes)}")
     if config.resume:
         config = config.replaced(resume=None)
