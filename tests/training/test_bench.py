@@ -1,18 +1,14 @@
 """What `varec bench` measures, and what it concludes. Figures themselves are not asserted: they are benchmarks."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from varec_lib import cli
 from varec_lib.errors import ConfigError
-from varec_lib.training import bench as module
-from varec_lib.training.bench import advice, bench
-from varec_lib.training.stock import timed_epoch
+from varec_lib.training.bench import TrainingParts, advice, bench, timed_epoch
 
 SPEEDS = {"decode_clips_per_s", "store_clips_per_s", "loader_clips_per_s", "step_clips_per_s", "train_clips_per_s"}
 
@@ -24,7 +20,6 @@ def test_measures_every_part_and_leaves_no_experiment(tiny_config):
     assert all(figures[name] > 0 for name in SPEEDS)
     assert 0 < figures["data_wait_share"] < 1
     assert figures["ratio_store_to_decode"] == figures["store_clips_per_s"] / figures["decode_clips_per_s"]
-    assert not [name for name in figures if "stock" in name or name.startswith("ratio_train")]
     assert not config.experiments_dir.exists()
 
 
@@ -60,7 +55,7 @@ def test_advice_names_the_bottleneck(wait, loader, expected):
 def test_waiting_and_working_are_told_apart(monkeypatch):
     """Two batches of four clips, each waited for one second and worked on for three."""
     clock = [0.0]
-    monkeypatch.setattr("varec_lib.training.stock.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("varec_lib.training.bench.time.perf_counter", lambda: clock[0])
 
     def later(seconds):
         clock[0] += seconds
@@ -74,64 +69,11 @@ def test_waiting_and_working_are_told_apart(monkeypatch):
 
 
 def test_unusable_settings(tiny_config):
-    with pytest.raises(ConfigError, match="--against-stock compares R3D-18"):
-        bench(tiny_config(), against_stock=True)
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="steps is 0"):
         bench(tiny_config(), steps=0)
 
 
-def test_ratios_compare_medians_of_rounds(tiny_config, monkeypatch):
-    """The first round of each only warms up."""
-
-    class Side:
-        def __init__(self, speeds):
-            self.speeds = iter(speeds)
-
-        def epoch(self):
-            return next(self.speeds), 0.5
-
-        def step_speed(self):
-            return 20.0
-
-        def loader_speed(self):
-            return 100.0
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(module, "_Ours", lambda *_: Side([1000.0, 8.0, 10.0, 12.0]))
-    monkeypatch.setattr(module, "stock_training", lambda *_: Side([0.1, 4.0, 5.0, 90.0]))
-    figures = bench(tiny_config(model="r3d18"), steps=1, rounds=3, against_stock=True)
-    assert (figures["train_clips_per_s"], figures["stock_train_clips_per_s"]) == (10.0, 5.0)
-    assert (figures["ratio_train_clips_per_s"], figures["ratio_step_clips_per_s"]) == (2.0, 1.0)
-
-
-@pytest.mark.slow
-def test_the_command_against_stock(numbered_dataset, tmp_path, capsys):
-    status = cli.main(
-        ["bench", "--data", str(numbered_dataset), "--store-dir", str(tmp_path), "--num-frames", "2", "--frame-size",
-         "16", "16", "--batch-size", "6", "--num-workers", "1", "--steps", "1", "--rounds", "1", "--against-stock",
-         "--to-top1", "0.1", "--epochs", "1", "--no-augment", "--json"]
-    )  # fmt: skip
-    printed = capsys.readouterr()
-    figures = json.loads(printed.out)
-    assert status == 0
-    assert "--resume" not in printed.err  # an accuracy that is reached is no interruption
-    assert figures["ratio_train_clips_per_s"] == figures["train_clips_per_s"] / figures["stock_train_clips_per_s"] > 0
-    assert figures["ratio_step_clips_per_s"] > 0
-    assert figures["ratio_seconds_to_top1"] == figures["stock_seconds_to_top1"] / figures["seconds_to_top1"] > 0
-    assert min(figures["best_val_top1"], figures["stock_best_val_top1"]) >= 0.1
-
-
-@pytest.mark.slow
-def test_an_accuracy_that_is_not_reached_has_no_time(numbered_dataset, tmp_path, capsys):
-    status = cli.main(
-        ["bench", "--data", str(numbered_dataset), "--store-dir", str(tmp_path), "--num-frames", "2", "--frame-size",
-         "16", "16", "--batch-size", "6", "--num-workers", "0", "--steps", "1", "--rounds", "1", "--against-stock",
-         "--to-top1", "1", "--epochs", "1", "--lr", "1e-9"]
-    )  # fmt: skip
-    assert status == 0
-    assert re.search(r"^seconds_to_top1 +None$", capsys.readouterr().out, re.MULTILINE)
+def test_figures_are_medians_of_all_rounds_but_the_first(tiny_config):
+    """The first round only warms up."""
+    figures = TrainingParts(tiny_config(), steps=1).figures([(1000.0, 0.9), (8.0, 0.1), (10.0, 0.2), (12.0, 0.3)])
+    assert (figures["train_clips_per_s"], figures["data_wait_share"]) == (10.0, 0.2)

@@ -1,61 +1,126 @@
-"""Training the usual way, for `varec bench --against-stock` to compare with; also its stop watches."""
+r"""Training the usual way and this library's, in turn: clips per second, and seconds to an accuracy.
 
+    python benchmarks/against_stock.py --data DIR --num_frames 8 --frame_size 64 64 --batch_size 16 --steps 8
+    python benchmarks/against_stock.py --num_frames 8 --frame_size 32 32 --stock_frame_size 64 64 --batch_size 16 \
+        --lr 3e-4 --scheduler cosine --epochs 6 --to_top1 0.95
+
+The usual way is torchvision's R3D-18 in fp32, contiguous, every clip decoded in every epoch, in a process of its own.
+It starts its workers in every round, as it does in every epoch, so give --steps as many as an epoch has.
+"""
+
+import json
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import tyro
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models.video import r3d_18
 from torchvision.transforms import v2
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import KINETICS
 from varec_lib.data.dataset import class_numbers
 from varec_lib.data.decode import read_frames
 from varec_lib.data.sampling import uniform_indices
-from varec_lib.data.transforms import KINETICS
-from varec_lib.models.precision import default_device
+from varec_lib.errors import ConfigError, VarecError
+from varec_lib.models.device import default_device
+from varec_lib.training.bench import Figures, TrainingParts, repeated, timed_epoch
 from varec_lib.training.feed import ClipFeed
+from varec_lib.training.loop import Trainer
 from varec_lib.training.schedule import LearningRate
+from varec_lib.training.setup import prepare
 
 
-def timed_epoch(batches: Iterable, step: Callable, clips_of: Callable, steps: int) -> tuple[float, float]:
-    """Clips per second and share of waiting over `steps` batches, the start of the loader included."""
-    start = last = time.perf_counter()
-    waited, clips = 0.0, 0
-    for number, batch in enumerate(batches, start=1):
-        waited += time.perf_counter() - last
-        step(batch)
-        clips += clips_of(batch)
-        last = time.perf_counter()
-        if number == steps:
-            break
-    return clips / (last - start), waited / (last - start)
+@dataclass
+class Options:
+    """Compare the training of R3D-18 with the usual way of doing it; prints JSON."""
+
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: TrainConfig(batch_size=8))
+    """The run to measure: the flags of `varec train`."""
+    steps: int = 3
+    """Training steps in a round."""
+    rounds: int = 3
+    """Rounds; figures are medians over them."""
+    to_top1: float = 0.0
+    """Also the seconds until validation top-1 reaches this, within --epochs; 0 leaves it out."""
+    stock_frame_size: tuple[int, int] | None = None
+    """Height and width of the usual training's clips, where ours shall have smaller ones; the same if not given."""
 
 
-def repeated(step: Callable, steps: int, clips: int, device: torch.device) -> float:
-    """Clips per second of a step on `clips` clips in memory, the median of at least three."""
-    times = []
-    for _ in range(max(steps, 3)):
+def compare(options: Options) -> Figures:
+    """What `varec bench` prints, and the same of the usual training, with ratios."""
+    if options.config.model != "r3d18":
+        raise ConfigError(f"This compares R3D-18, not {options.config.model}: use --model r3d18.")
+    ours = TrainingParts(options.config, options.steps)
+    usual_config = options.config.replaced(frame_size=options.stock_frame_size or options.config.frame_size)
+    with stock_training(ours.feed, usual_config, options.steps) as stock:
+        rounds = [(ours.epoch(), stock.epoch()) for _ in range(options.rounds + 1)]
+        stock_step = stock.step_speed()
+        usual = stock.seconds_to(options.to_top1) if options.to_top1 else None
+    figures = ours.figures([own for own, _ in rounds])
+    speed, wait = map(statistics.median, zip(*(other for _, other in rounds[1:]), strict=True))
+    figures |= {
+        "stock_frame_size": "x".join(map(str, usual_config.frame_size)),
+        "stock_step_clips_per_s": stock_step,
+        "stock_train_clips_per_s": speed,
+        "stock_data_wait_share": wait,
+        "ratio_train_clips_per_s": figures["train_clips_per_s"] / speed,
+        "ratio_step_clips_per_s": figures["step_clips_per_s"] / stock_step,
+    }
+    return figures | (to_accuracy(ours.config, options.to_top1, *usual) if usual else {})
+
+
+def to_accuracy(config: TrainConfig, top1: float, usual: float | None, usual_best: float) -> Figures:
+    """The seconds of our training beside those of the usual one; validation sees clips of the stage's size."""
+    seconds, best = _seconds_to(config, top1)
+    return {
+        "to_top1": top1,
+        "seconds_to_top1": seconds,
+        "best_val_top1": best,
+        "stock_seconds_to_top1": usual,
+        "stock_best_val_top1": usual_best,
+        "ratio_seconds_to_top1": usual / seconds if usual and seconds else None,
+    }
+
+
+def _seconds_to(config: TrainConfig, top1: float) -> tuple[float | None, float]:
+    """As `seconds_to` of the usual training; the frame store lies there already."""
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return clips / statistics.median(times)
+        trainer = _Timed(prepare(config.replaced(experiments_dir=folder), False, stack))
+        trainer.enough = top1
+        trainer.run()
+        best = max(row["val_top1"] for row in trainer.history)
+        return trainer.reached_at - start if best >= top1 else None, best
+
+
+class _Timed(Trainer):
+    """Ends as soon as validation is good enough."""
+
+    def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
+        super().record(row, board)
+        self.reached_at = time.perf_counter()
+
+    def _patience_is_over(self) -> bool:
+        return bool(self.history and self.history[-1]["val_top1"] >= self.enough) or super()._patience_is_over()
 
 
 class _StockClips(Dataset):
     """Decodes with OpenCV at every call; torchvision's video presets (references/video_classification)."""
 
-    def __init__(self, feed: ClipFeed, split: str) -> None:
-        rows, config = feed.split(split), feed.config
-        self.paths, self.labels = rows["path"].to_numpy(), class_numbers(rows, feed.about.classes)
+    def __init__(self, feed: ClipFeed, config: TrainConfig, split: str) -> None:
+        rows = feed.split(split)
+        self.paths, self.labels = rows["path"].to_numpy(), class_numbers(rows, feed.checkpoint.classes)
         self.frames, self.num_frames, size = rows["frames"].to_numpy(), config.num_frames, config.frame_size
         random = split == "train" and config.augment
         geometry = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, pad_if_needed=True)] if random else []
@@ -170,12 +235,12 @@ class _Remote:
 
 
 @contextmanager
-def stock_training(feed: ClipFeed, steps: int) -> Iterator[_Remote]:
+def stock_training(feed: ClipFeed, config: TrainConfig, steps: int) -> Iterator[_Remote]:
     """The usual training on a feed's videos, in a fresh process: none of this library's settings reach it."""
-    clips = _StockClips(feed, "train"), _StockClips(feed, "val")
+    clips = _StockClips(feed, config, "train"), _StockClips(feed, config, "val")
     context = get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, *clips, feed.config, len(feed.about.classes), steps))
+    process = context.Process(target=_serve, args=(there, *clips, config, len(feed.checkpoint.classes), steps))
     process.start()
     there.close()
     try:
@@ -184,3 +249,20 @@ def stock_training(feed: ClipFeed, steps: int) -> Iterator[_Remote]:
         process.join()
     finally:
         process.kill()
+
+
+def main(words: list[str] | None = None) -> int:
+    """Prints the figures as JSON, notes to stderr; 2 for an error of use."""
+    try:
+        options = tyro.cli(Options, args=words)
+        with redirect_stdout(sys.stderr):
+            figures = compare(options)
+    except VarecError as error:
+        print(f"against_stock: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
