@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import EpochBatches, Frames, TrainClips, VideoFiles, make_loader
 from varec_lib.data.manifest import load_manifest
-from varec_lib.data.store import StoredFrames
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
+from varec_lib.data.store import StoredFrames, file_of
+from varec_lib.data.store_writer import StoredVideo
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def test_a_large_manifest_is_loaded_and_split_in_seconds(tmp_path, request, fold
 # Workers
 
 ROWS_OF_WORKERS = 300_000
-PREPROCESS = PreprocessSpec(4, (32, 32), *IMAGENET)
+CLIP_SPEC = ClipSpec(4, (32, 32), *IMAGENET)
 FRAMES, SIZE = 8, (64, 64)
 
 
@@ -85,14 +86,16 @@ def video_files(folder: Path, rows: int) -> Frames:
     """A path of its own for every row, spelled with // and /./ in its own way; all lead to one file."""
     spelled = (f"{row:020b}".replace("0", "/").replace("1", "./") for row in range(rows))
     paths = [f"{folder}/{dots}one.avi" for dots in spelled]
-    return VideoFiles(pd.DataFrame({"path": paths, "frames": FRAMES, "fps": 15.0}), PREPROCESS)
+    return VideoFiles(pd.DataFrame({"path": paths, "frames": FRAMES, "fps": 15.0}), CLIP_SPEC)
 
 
 def stored_frames(folder: Path, rows: int) -> Frames:
     video = np.zeros((FRAMES, *SIZE, 3), np.uint8)
-    video.tofile(folder / "frames-00.bin")
-    place = {"shard": 0, "offset": 0, "bytes": video.nbytes, "stored_height": SIZE[0], "stored_width": SIZE[1]}
-    return StoredFrames(folder, "raw", pd.DataFrame({"kept": np.full(rows, FRAMES), **place}))
+    file = file_of(folder, "0" * 24)
+    file.parent.mkdir(exist_ok=True)
+    video.tofile(file)
+    facts = StoredVideo("x", kept=FRAMES, stored_height=SIZE[0], stored_width=SIZE[1], frame_bytes=video.nbytes)
+    return StoredFrames(folder, "raw", ["0" * 24] * rows, [facts] * rows)
 
 
 def private_megabytes(pid: int) -> float:
@@ -105,7 +108,7 @@ def private_megabytes(pid: int) -> float:
 def worker_megabytes(source_of: Callable[[Path, int], Frames], folder: Path, rows: int, start_method: str) -> float:
     """A worker's memory after 4000 clips from all over the table."""
     source = source_of(folder, rows)
-    clips = TrainClips(source, np.zeros(rows, np.int64), PREPROCESS, augment=False, seed=0)
+    clips = TrainClips(source, np.zeros(rows, np.int64), CLIP_SPEC, augment=False, seed=0)
     batches = EpochBatches(rows, 4, 0)
     batches.start = max(0, len(batches) - 1000)
     loader = make_loader(clips, num_workers=1, batches=batches)

@@ -1,45 +1,36 @@
-"""Decode once: a store of scaled-down frames that every later epoch reads from a memory map (notebook 04).
+"""Decode once: a store of scaled-down frames that every later epoch reads (notebook 04).
 
     <store_dir>/<dataset>-<hash of its path>/<settings>/
         store.json            version and settings
-        index.csv             one line per video: its identity (name, size, time of change) and where its frames lie
-        frames-00.bin ...     the frames, one file per decoding process, each video in one piece
+        3f/3f09...bin         one file per video, named by its identity: name, size and time of change
 
-A video enters the index after its last frame is written, so nothing half-written is ever read, and a build that was
-killed goes on where it stopped. A changed video is decoded again; other settings make another store.
+A file appears in one step when its last frame is written: what is there is done, nothing half-written is ever read, and
+a build that was killed goes on where it stopped. A changed video is decoded again; other settings make another store.
 """
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import os
-import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from joblib import cpu_count
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.decode import cv2
-from varec_lib.data.store_writer import Decoding, StoreSettings, expected_bytes, writing
+from varec_lib.data.store_writer import Decoding, StoredVideo, StoreSettings, expected_bytes
 from varec_lib.errors import StoreError
+from varec_lib.files import gigabytes, lacking, locked, write_text
 
-FORMAT = 1
-IDENTITY = ["name", "size", "mtime_ns"]
-PLACE = ["shard", "offset", "bytes", "kept", "stored_height", "stored_width"]
-INFO = ["frames", "fps", "height", "width"]  # as `probe` gives them
-COLUMNS = [*IDENTITY, *PLACE, *INFO, "problem"]
-HEADER = ",".join(COLUMNS).encode()
-KINDS = dict.fromkeys(COLUMNS, np.int64) | {"name": str, "fps": np.float64, "problem": str}
+FORMAT = 2
+INFO = {"frames": int, "fps": float, "height": int, "width": int}  # as `probe` gives them
 
 
 class FrameStore:
@@ -51,8 +42,8 @@ class FrameStore:
         place = Path(store_dir).expanduser() / f"{os.path.basename(self.root)}-{digest}"
         self.folder = place / settings.folder_name()
         self.settings = settings
-        self.index = pd.DataFrame(columns=COLUMNS).set_index("name", drop=False)
-        self._ends: dict[int, int] = {}  # of each file, where the last video that was ever indexed ends
+        self.videos: dict[str, StoredVideo] = {}  # by key, as far as they were looked at
+        self.key_of: dict[str, str] = {}  # by path, as `update` found them: a training goes on with those frames
 
     @classmethod
     def of(cls, config: TrainConfig) -> "FrameStore":
@@ -68,51 +59,55 @@ class FrameStore:
         written by another version, the disk is too small or full, or a decoding process dies; finished videos stay.
         """
         self._prepare()
-        found = self._identities(table)
-        self.index, _ = self._read_index()
-        if len(self._outdated(found)):  # a finished store may lie on a disk that cannot be written
+        keys = self._keys(table)
+        self.key_of |= zip(table["path"], keys, strict=True)
+        if self._missing(keys):  # a finished store may lie on a disk that cannot be written
             with self._locked():
-                self.index, lost = self._read_index(mend=True)
-                if lost:
-                    print(f"Frame store: {lost} videos lie beyond the end of a truncated file and are decoded again.")
-                rows = self._outdated(found)
-                if len(rows):
-                    self._decode(table["path"].to_numpy()[rows], found.iloc[rows], progress, num_workers)
-                    self.index, _ = self._read_index()
-        return self._as_checked(table, found)
+                rows = self._missing(keys)
+                damaged = sum(file_of(self.folder, keys[row]).exists() for row in rows)
+                if damaged:
+                    print(f"Frame store: {damaged} of its files are damaged; their videos are decoded again.")
+                if rows:
+                    self._decode(table["path"].to_numpy()[rows], [keys[row] for row in rows], progress, num_workers)
+                    self._missing(keys)
+        return self._as_checked(table, keys)
 
     def is_complete(self, table: pd.DataFrame) -> bool:
         """Whether `update` would find every video decoded."""
-        self.index, _ = self._read_index()
-        return not len(self._outdated(self._identities(table)))
+        return not self._missing(self._keys(table))
 
     def frames_of(self, table: pd.DataFrame) -> "StoredFrames":
         """The stored frames of these rows, in their order, after `update`."""
-        return StoredFrames(self.folder, self.settings.form, self.index.loc[self._names(table)])
+        keys = [self.key_of[path] for path in table["path"]]
+        return StoredFrames(self.folder, self.settings.form, keys, [self.videos[key] for key in keys])
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.root)}/{self.settings.folder_name()}"
 
     def used_bytes(self) -> tuple[int, int]:
         """Bytes of the store's files, and how many of them belong to videos that have changed since."""
-        total = sum(file.stat().st_size for file in self.folder.glob("frames-*.bin"))
-        return total, total - int(self.index["bytes"].sum())
+        names, total, unused = {video.name for video in self.videos.values()}, 0, 0
+        for file in self.folder.glob("*/*.bin"):
+            size = file.stat().st_size
+            total += size
+            if file.stem not in self.videos:
+                former = StoredVideo.read(file, self.settings.form)
+                unused += size if former and former.name in names else 0
+        return total, unused
 
     def _prepare(self) -> None:
-        about = {"format": FORMAT, **asdict(self.settings)}
+        wanted = {"format": FORMAT, **asdict(self.settings)}
         file = self.folder / "store.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
-                partial = file.with_name(f"store.json.{os.getpid()}.partial")
-                partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
-                os.replace(partial, file)
+                write_text(file, json.dumps(wanted) + "\n")
             found = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise self._unwritable(error) from error
         except ValueError as error:
             raise StoreError(f"{file}: damaged ({error}). Delete the folder {self.folder}.") from error
-        if found != about:
+        if found != wanted:
             version = found.get("format") if isinstance(found, dict) else found
             raise StoreError(
                 f"{self.folder}: written by another version (format {version}, this one reads {FORMAT}) or for other "
@@ -126,84 +121,62 @@ class FrameStore:
         )
 
     @contextlib.contextmanager
-    def _locked(self):
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0.3)
-        except Timeout:
+    def _locked(self) -> Iterator[None]:
+        def waiting() -> None:
             print(f"Another process is filling frame store {self}: waiting for it.", flush=True)
-            lock.acquire()
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
+
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / ".lock", waiting))
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield
-        finally:
-            lock.release()
 
-    def _read_index(self, *, mend: bool = False) -> tuple[pd.DataFrame, int]:
-        """The index, newest line of each video, and how many lines point beyond the end of their file."""
-        file = self.folder / "index.csv"
-        text = file.read_bytes() if file.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]  # a killed process may have left half a line
-        try:
-            index = pd.read_csv(io.BytesIO(whole or HEADER), dtype=KINDS, keep_default_na=False)[COLUMNS]
-        except (ValueError, KeyError) as error:
-            said = " ".join(str(error).split())
-            raise StoreError(f"{file}: damaged ({said}). Delete the folder {self.folder}.") from error
-        sizes = {shard: _size(self._shard(shard)) for shard in index["shard"].unique()}
-        lost = index["offset"] + index["bytes"] > index["shard"].map(sizes)
-        newest = ~index["name"].duplicated(keep="last")
-        if mend and (lost.any() or whole != text or not whole):  # others will take the place that lost lines name
-            partial = file.with_name("index.csv.partial")
-            _write_lines(partial, [COLUMNS, *index[~lost].to_numpy(object).tolist()], "w")
-            os.replace(partial, file)
-        # A process that started earlier may still read the former frames of a video that was replaced since.
-        ends = (index["offset"] + index["bytes"])[~lost].groupby(index["shard"]).max()
-        self._ends = {int(shard): int(end) for shard, end in ends.items()}
-        index = index[newest & ~lost].set_index("name", drop=False).rename_axis(index=None)
-        return index, int((newest & lost).sum())
-
-    def _outdated(self, found: pd.DataFrame) -> np.ndarray:
-        """Rows of videos that are not in the index as they are now."""
-        known = self.index.reindex(found["name"]).reset_index(drop=True)
-        same = (known["size"] == found["size"]) & (known["mtime_ns"] == found["mtime_ns"])
-        return np.flatnonzero((found["size"] >= 0) & ~same & ~found["name"].duplicated())
-
-    def _shard(self, number: int) -> Path:
-        return self.folder / f"frames-{number:02d}.bin"
-
-    def _names(self, table: pd.DataFrame) -> list[str]:
+    def _name(self, path: str) -> str:
         prefix = self.root + os.sep
-        return [p[len(prefix) :] if p.startswith(prefix) else os.path.relpath(p, self.root) for p in table["path"]]
+        return path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, self.root)
 
-    def _identities(self, table: pd.DataFrame) -> pd.DataFrame:
-        sizes, times = np.full(len(table), -1, np.int64), np.full(len(table), -1, np.int64)
-        for row, path in enumerate(table["path"]):
-            with contextlib.suppress(OSError):
+    def _keys(self, table: pd.DataFrame) -> list[str]:
+        """What each video's file is called; empty for a video that is not there."""
+        keys = []
+        for path in table["path"]:
+            try:
                 stat = os.stat(path)
-                sizes[row], times[row] = stat.st_size, stat.st_mtime_ns
-        return pd.DataFrame({"name": self._names(table), "size": sizes, "mtime_ns": times})
+            except OSError:
+                keys.append("")
+                continue
+            identity = f"{self._name(path)}/{stat.st_size}/{stat.st_mtime_ns}"
+            keys.append(hashlib.blake2b(os.fsencode(identity), digest_size=12).hexdigest())
+        return keys
 
-    def _decode(self, paths: np.ndarray, found: pd.DataFrame, progress: bool, num_workers: int | None) -> None:
+    def _missing(self, keys: list[str]) -> list[int]:
+        """Rows of videos that are there, but not in the store as they are now; each once."""
+        rows = []
+        for row, key in enumerate(keys):
+            if key and key not in self.videos:
+                video = StoredVideo.read(file_of(self.folder, key), self.settings.form)
+                if video:
+                    self.videos[key] = video
+                else:
+                    rows.append(row)
+        return list({keys[row]: row for row in reversed(rows)}.values())[::-1]
+
+    def _decode(self, paths: np.ndarray, keys: list[str], progress: bool, num_workers: int | None) -> None:
         self._check_space(paths)
-        for file in self.folder.glob("frames-*.bin"):  # cut off what a killed process left behind its last video
-            with contextlib.suppress(OSError), writing(file):
-                os.truncate(file, self._ends.get(int(file.stem.split("-")[1]), 0))
         workers = min(cpu_count() if num_workers is None else num_workers, len(paths))
-        decoding = Decoding(paths, self.folder, self.settings, max(workers, 1))
+        names = [self._name(path) for path in paths]
+        decoding = Decoding(paths, names, [file_of(self.folder, key) for key in keys], self.settings).watched(workers)
         loader = DataLoader(
             decoding, batch_size=None, num_workers=workers, in_order=False, collate_fn=_unchanged,
             generator=torch.Generator(),
         )  # fmt: skip
         results = iter(loader)
         bar = tqdm(total=len(paths), desc="decoding once", unit="video", leave=False, disable=not progress)
-        identities = found[IDENTITY].to_numpy(object)
         try:
             with bar:
-                for row, result in results:
-                    if isinstance(result, OSError):
-                        raise result
-                    _write_lines(self.folder / "index.csv", [[*identities[row], *result]], "a")
+                for _, error in results:
+                    if error:
+                        raise error
                     bar.update()
         except OSError as error:
             raise StoreError(
@@ -213,9 +186,9 @@ class FrameStore:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            names = ", ".join(os.path.basename(paths[row]) for row in decoding.current.tolist() if row >= 0)
+            reading = ", ".join(os.path.basename(paths[row]) for row in decoding.current.tolist() if row >= 0)
             raise StoreError(
-                f"A decoding process died while reading one of: {names}. A damaged video or too little memory can be "
+                f"A decoding process died while reading one of: {reading}. A damaged video or too little memory can be "
                 "the cause. Finished videos are kept; run again, without that video if it happens again."
             ) from error
         finally:
@@ -228,72 +201,74 @@ class FrameStore:
         known = [size for size in sizes if size is not None]
         sane = np.minimum(known, 10 * np.median(known)) if known else [0]  # headers may lie about the number of frames
         need = int(np.mean(sane) * len(paths))
-        free = shutil.disk_usage(self.folder).free
-        if need > free:
+        if lack := lacking(self.folder, need):
             smaller = "" if self.settings.form == "jpeg" else "--store jpeg (about a tenth), "
             raise StoreError(
-                f"The frame store needs about {gigabytes(need)}, but {self.folder} has {gigabytes(free)} free. "
+                f"The frame store needs about {lack}. "
                 f"Choose {smaller}--fps 15 or less, a smaller --short_side, another --store_dir, or --store off."
             )
         print(f"Decoding {len(paths)} videos once into frame store {self}: about {gigabytes(need)}", flush=True)
 
-    def _as_checked(self, table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        known = self.index.reindex(found["name"]).reset_index(drop=True)
-        known.index = table.index
-        problem = known["problem"].fillna("")
-        problem = problem.where(problem == "", table["path"] + ": " + problem)
-        missing = (found["size"] < 0).to_numpy()
-        problem[missing] = table["path"][missing] + ": no such file. Check the name in the CSV, or the folder."
-        good = pd.concat([table, known[INFO]], axis=1)[problem == ""]
-        good = good.astype({"frames": int, "fps": float, "height": int, "width": int})
-        bad = table[problem != ""].assign(problem=problem[problem != ""])
-        return good.reset_index(drop=True), bad.reset_index(drop=True)
+    def _as_checked(self, table: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        absent = StoredVideo("", problem="no such file. Check the name in the CSV, or the folder.")
+        videos = [self.videos[key] if key else absent for key in keys]
+        usable = [not video.problem for video in videos]
+        good, bad = table[usable].reset_index(drop=True), table[[not ok for ok in usable]].reset_index(drop=True)
+        for column, kind in INFO.items():
+            values = [getattr(video, column) for video in videos if not video.problem]
+            good[column] = pd.Series(values, dtype=kind)
+        problems = [video.problem for video in videos if video.problem]
+        return good, bad.assign(problem=[f"{path}: {said}" for path, said in zip(bad["path"], problems, strict=True)])
 
 
 class StoredFrames:
     """Frames of the rows of a table, read from the store; the same interface as `VideoFiles`."""
 
-    def __init__(self, folder: Path, form: str, rows: pd.DataFrame) -> None:
+    def __init__(self, folder: Path, form: str, keys: list[str], videos: list[StoredVideo]) -> None:
         self.folder, self.form = folder, form
-        self.frames = rows["kept"].to_numpy(np.int32)
-        self.shards = rows["shard"].to_numpy(np.int32)
-        self.offsets, self.bytes = rows["offset"].to_numpy(np.int64), rows["bytes"].to_numpy(np.int64)
-        self.shapes = rows[["stored_height", "stored_width"]].to_numpy(np.int32)
-        self._maps: dict[int, np.memmap] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_maps": {}}  # every process maps the files by itself
+        # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
+        self.keys = np.array(keys, "S24")
+        self.frames = np.array([video.kept for video in videos], np.int32)
+        self.bytes = np.array([video.frame_bytes for video in videos], np.int64)
+        self.shapes = np.array([(video.stored_height, video.stored_width) for video in videos], np.int32).reshape(-1, 2)
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
         """Frames of the video in this row as uint8 RGB `(T, C, H, W)`; touches no others."""
-        shard = int(self.shards[row])
-        if shard not in self._maps:
-            self._maps[shard] = np.memmap(self.folder / f"frames-{shard:02d}.bin", np.uint8, "r")
-        block = self._maps[shard][self.offsets[row] : self.offsets[row] + self.bytes[row]]
-        if self.form == "jpeg":
-            ends = np.cumsum(np.frombuffer(block[-4 * self.frames[row] :].tobytes(), np.uint32), dtype=np.int64)
-            starts = np.concatenate([[0], ends[:-1]])
-            frames = np.stack(
-                [cv2.imdecode(np.asarray(block[starts[i] : ends[i]]), cv2.IMREAD_COLOR_RGB) for i in indices]
-            )
-        else:
-            frames = np.asarray(block).reshape(self.frames[row], *self.shapes[row], 3)[indices]
+        file = os.open(self._file(row), os.O_RDONLY)
+        try:
+            frames = self._jpegs(file, row, indices) if self.form == "jpeg" else self._raw(file, row, indices)
+        finally:
+            os.close(file)
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
+    def times(self, row: int) -> np.ndarray:
+        """When the video in this row shows its frames, in seconds as its file tells it, float64 `(frames,)`."""
+        with self._file(row).open("rb") as stream:
+            stream.seek(self.bytes[row])
+            return np.frombuffer(stream.read(8 * int(self.frames[row])), np.float64)
 
-def _unchanged(item: Any) -> Any:
+    def _file(self, row: int) -> Path:
+        return file_of(self.folder, self.keys[row].decode())
+
+    def _raw(self, file: int, row: int, indices: list[int]) -> np.ndarray:
+        frames = np.empty((len(indices), *self.shapes[row], 3), np.uint8)
+        for frame, index in zip(frames, indices, strict=True):
+            if os.preadv(file, [frame], index * frame.nbytes) != frame.nbytes:
+                raise StoreError(f"{self._file(row)}: shorter than it was. Run again to decode it anew.")
+        return frames
+
+    def _jpegs(self, file: int, row: int, indices: list[int]) -> np.ndarray:
+        kept, end = int(self.frames[row]), int(self.bytes[row])
+        sizes = np.frombuffer(os.pread(file, 4 * kept, end + 8 * kept), np.uint32).astype(np.int64)
+        ends = np.cumsum(sizes)
+        pictures = (os.pread(file, int(sizes[i]), int(ends[i] - sizes[i])) for i in indices)
+        return np.stack([cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR_RGB) for p in pictures])
+
+
+def file_of(folder: Path, key: str) -> Path:
+    """Where a video lies in a store; a folder with all of a large dataset would be slow."""
+    return folder / key[:2] / f"{key}.bin"
+
+
+def _unchanged(item: tuple) -> tuple:
     return item
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
-
-
-def gigabytes(count: int) -> str:
-    """A number of bytes as people read it."""
-    return f"{count / 1e9:.1f} GB" if count >= 5e7 else f"{count / 1e6:.1f} MB"
-
-
-def _write_lines(file: Path, lines: list[list[Any]], mode: str) -> None:
-    with file.open(mode, encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(lines)

@@ -1,20 +1,25 @@
-"""How frames get into the store: what each decoding process does with a video."""
+"""How frames get into the store, and what its files look like.
 
+A file holds one video: its kept frames (raw pixels or JPEGs, one after the other), their times in seconds (float64),
+the sizes of the JPEGs (uint32), and at the end its facts as JSON with their length (uint32).
+"""
+
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch.utils.data import Dataset, get_worker_info
 
 from varec_lib.data.decode import cv2, decode_video, read_header
 from varec_lib.data.thinning import kept_counts
 from varec_lib.errors import VideoError
+from varec_lib.files import replacing
 
 JPEG_QUALITY = 90
+MOST_FACTS = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -30,56 +35,91 @@ class StoreSettings:
         return f"{self.short_side}px-{rate}-{self.form}"
 
 
-def writing(file: Path) -> FileLock:
-    """Held while a video is written: a process may outlive the build that started it, and write its last video."""
-    return FileLock(file.with_suffix(".lock"))
+@dataclass(frozen=True)
+class StoredVideo:
+    """Facts of a video in the store: of the file it comes from, and of what is stored; or why it cannot be used."""
+
+    name: str  # below the dataset folder
+    frames: int = 0
+    fps: float = 0.0
+    height: int = 0
+    width: int = 0
+    kept: int = 0  # frames that are stored
+    stored_height: int = 0
+    stored_width: int = 0
+    frame_bytes: int = 0  # of all kept frames together
+    problem: str = ""
+
+    @classmethod
+    def read(cls, file: Path, form: str) -> "StoredVideo | None":
+        """The facts at the end of a file of the store; None where there is none, or a damaged one."""
+        try:
+            with file.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                tail = os.pread(stream.fileno(), MOST_FACTS, max(size - MOST_FACTS, 0))
+            length = int.from_bytes(tail[-4:], "little")
+            found = cls(**json.loads(tail[-4 - length : -4]))
+        except (OSError, ValueError, TypeError):
+            return None
+        rows = found.kept * (12 if form == "jpeg" else 8)
+        return found if size == found.frame_bytes + rows + length + 4 else None
 
 
 class Decoding(Dataset):
-    """Item `row` decodes that video to the end of this process's file, and says where its frames lie."""
+    """Item `row` decodes that video into its file of the store; it is the row, and an `OSError` where that failed."""
 
-    def __init__(self, paths: np.ndarray, folder: Path, settings: StoreSettings, workers: int) -> None:
+    def __init__(self, paths: np.ndarray, names: list[str], files: list[Path], settings: StoreSettings) -> None:
         self.paths = np.array([os.fsencode(path) for path in paths])
-        self.folder, self.settings = folder, settings
-        self.current = torch.full((workers,), -1, dtype=torch.int64).share_memory_()  # what each process is reading
+        self.names, self.files, self.settings = names, files, settings
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[int, list[Any] | OSError]:
+    def watched(self, workers: int) -> "Decoding":
+        """Itself, noting in `current` what each process is reading: one that dies cannot say it any more."""
+        self.current = torch.full((max(workers, 1),), -1, dtype=torch.int64).share_memory_()
+        return self
+
+    def __getitem__(self, row: int) -> tuple[int, OSError | None]:
         worker = get_worker_info()
-        shard = worker.id if worker else 0
-        self.current[shard] = row
+        self.current[worker.id if worker else 0] = row
         try:
-            shard_file = self.folder / f"frames-{shard:02d}.bin"
-            with writing(shard_file), shard_file.open("ab", buffering=1 << 20) as file:
-                return row, self._write(Path(os.fsdecode(self.paths[row])), file, shard)
+            self.files[row].parent.mkdir(exist_ok=True)
+            with replacing(self.files[row]) as partial:
+                self._write(Path(os.fsdecode(self.paths[row])), self.names[row], partial)
+            return row, None
         except OSError as error:
             return row, error
         finally:
-            self.current[shard] = -1
+            self.current[worker.id if worker else 0] = -1
 
-    def _write(self, path: Path, file: Any, shard: int) -> list[Any]:
-        start, sizes, shape = file.tell(), [], (0, 0)
+    def _write(self, path: Path, name: str, partial: Path) -> None:
+        sizes, times, shape = [], [], (0, 0)
 
-        def save(frame: np.ndarray, _: float) -> None:
-            nonlocal shape
-            shape = frame.shape[:2]
-            if self.settings.form == "jpeg":
-                frame = _as_jpeg(frame)
-            sizes.append(frame.nbytes)
-            file.write(frame.data)
+        with partial.open("wb", buffering=1 << 20) as stream:
 
-        try:
-            info = decode_video(path, save, short_side=self.settings.short_side, fps=self.settings.fps)
-        except VideoError as error:
-            file.truncate(start)
-            return [shard, start, 0, 0, 0, 0, 0, 0, 0, 0, str(error).removeprefix(f"{path}: ")]
-        if self.settings.form == "jpeg":
-            file.write(np.array(sizes, np.uint32).data)
-        file.flush()
-        size = info.height, info.width
-        return [shard, start, file.tell() - start, len(sizes), *shape, info.frames, info.fps, *size, ""]
+            def save(frame: np.ndarray, time_s: float) -> None:
+                nonlocal shape
+                shape = frame.shape[:2]
+                if self.settings.form == "jpeg":
+                    frame = _as_jpeg(frame)
+                sizes.append(frame.nbytes)
+                times.append(time_s)
+                stream.write(frame.data)
+
+            try:
+                info = decode_video(path, save, short_side=self.settings.short_side, fps=self.settings.fps)
+                facts = StoredVideo(name, **vars(info), kept=len(sizes), stored_height=shape[0], stored_width=shape[1],
+                                    frame_bytes=sum(sizes))  # fmt: skip
+                stream.write(np.array(times, np.float64).data)
+                if self.settings.form == "jpeg":
+                    stream.write(np.array(sizes, np.uint32).data)
+            except VideoError as error:
+                stream.seek(0)
+                stream.truncate()
+                facts = StoredVideo(name, problem=str(error).removeprefix(f"{path}: ")[: MOST_FACTS // 4])
+            text = json.dumps(asdict(facts)).encode()
+            stream.write(text + len(text).to_bytes(4, "little"))
 
 
 def _as_jpeg(frame: np.ndarray) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""Files that are never half written, locks that say whom one waits for, and room on the disk."""
+
+import glob
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def replacing(file: Path, *, sync: bool = False) -> Iterator[Path]:
+    """A path beside `file` to write to; what is there at the end takes the file's place in one step.
+
+    Killed at any moment, the former file is still there; after an exception the half-written one is not. What killed
+    processes left goes with the next success. With `sync`, all this holds for a loss of power too.
+    """
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        if sync:
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
+        os.replace(partial, file)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    for left in file.parent.glob(f"{glob.escape(file.name)}.*.partial"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a small file in UTF-8, in one step."""
+    with replacing(file) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def locked(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Held by one process at a time; `waiting` is called where another has it. Raises `OSError`."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0.3 if waiting else -1)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lacking(folder: Path, need: int) -> str:
+    """What to say where the disk of a folder has less room than `need` bytes; empty where it has enough."""
+    free = shutil.disk_usage(folder).free
+    return f"{gigabytes(need)}, but {folder} has {gigabytes(free)} free" if need > free else ""
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{count / 1e9:.1f} GB" if count >= 5e7 else f"{count / 1e6:.1f} MB"
