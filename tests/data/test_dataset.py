@@ -1,6 +1,7 @@
 """Datasets: the same clips whatever reads them, and the same pixels for evaluation and prediction."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import (
     EpochBatches,
     EvalClips,
@@ -19,19 +21,19 @@ from varec_lib.data.dataset import (
     in_order,
     load_views,
     make_loader,
+    worker_trouble,
 )
 from varec_lib.data.decode import probe
 from varec_lib.data.doctor import load_dataset
 from varec_lib.data.manifest import classes_of
 from varec_lib.data.store import FrameStore
 from varec_lib.data.store_writer import StoreSettings
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import predict_table
-from varec_lib.models.checkpoint import load_checkpoint
+from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.predictor.predict import Predictor
 
-PLAIN = PreprocessSpec(6, (64, 64), *IMAGENET)  # the videos' own size, so that frame numbers stay legible
+PLAIN = ClipSpec(6, (64, 64), *IMAGENET)  # the videos' own size, so that frame numbers stay legible
 ORDERS = ["forward", "reversed", "shuffled"]
 
 
@@ -50,8 +52,8 @@ def clips(rows, *, augment: bool = True, seed: int = 0, fixed_views: int = 0) ->
     return TrainClips(VideoFiles(rows, PLAIN), labels, PLAIN, augment=augment, seed=seed, fixed_views=fixed_views)
 
 
-def files_of(path, preprocess: PreprocessSpec = PLAIN) -> VideoFiles:
-    return VideoFiles(pd.DataFrame([{"path": str(path), **vars(probe(path))}]), preprocess)
+def files_of(path, clip_spec: ClipSpec = PLAIN) -> VideoFiles:
+    return VideoFiles(pd.DataFrame([{"path": str(path), **vars(probe(path))}]), clip_spec)
 
 
 def read(loader: DataLoader) -> tuple[torch.Tensor, ...]:
@@ -153,13 +155,13 @@ def test_a_training_clip_without_augmentation_shows_its_own_frames_in_order(trai
 
 
 def test_a_training_clip_of_a_thinned_video_shows_kept_frames_alone(tmp_path, write_video, frame_numbers):
-    preprocess = PreprocessSpec(6, (64, 64), *IMAGENET, fps=10)
-    source = files_of(write_video(tmp_path / "fast.mkv", 60, fps=30), preprocess)
+    clip_spec = ClipSpec(6, (64, 64), *IMAGENET, fps=10)
+    source = files_of(write_video(tmp_path / "fast.mkv", 60, fps=30), clip_spec)
     assert source.frames.tolist() == [20]
-    train = TrainClips(source, np.zeros(1), preprocess, augment=False, seed=0)
+    train = TrainClips(source, np.zeros(1), clip_spec, augment=False, seed=0)
     shown = {number for epoch in range(40) for number in frame_numbers(train[epoch, 0].clips)}
     assert shown == set(range(0, 60, 3))
-    assert frame_numbers(load_views(source, 0, preprocess)[0]) == [3 * i for i in preprocess.indices(20)]
+    assert frame_numbers(load_views(source, 0, clip_spec)[0]) == [3 * i for i in clip_spec.indices(20)]
 
 
 # Batches of an epoch
@@ -308,9 +310,9 @@ def test_every_view_is_ordered_by_itself(tmp_path, write_video, frame_numbers):
 def test_prediction_feeds_the_network_what_evaluation_feeds_it(
     tmp_path, numbered_dataset, table, tiny_checkpoint, sampling, views, stored
 ):
-    model, about = load_checkpoint(tiny_checkpoint)
-    preprocess = PreprocessSpec(4, (32, 32), *IMAGENET, sampling=sampling, short_side=45, fps=11)
-    about = type(about)(**{**vars(about), "preprocess": preprocess})
+    network, checkpoint, _ = load_checkpoint(tiny_checkpoint)
+    clip_spec = ClipSpec(4, (32, 32), *IMAGENET, sampling=sampling, short_side=45, fps=11)
+    model = LoadedModel(network, replace(checkpoint, clip_spec=clip_spec), "fp32")
     rows = table[table["split"] == "test"].reset_index(drop=True)
     source = None  # the files themselves
     if stored:
@@ -318,14 +320,11 @@ def test_prediction_feeds_the_network_what_evaluation_feeds_it(
         store.update(rows, progress=False, num_workers=0)
         source = store.frames_of(rows)
     fed: list[torch.Tensor] = []
-    model.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].clone()))
-    predictions = predict_table(
-        model, rows, about.classes, preprocess, source=source, views=views, batch_size=4, precision="fp32",
-        progress=False,
-    )  # fmt: skip
+    network.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].clone()))
+    predictions = predict_table(model, rows, source=source, views=views, batch_size=4, progress=False)
     in_evaluation = torch.cat(fed)
     fed.clear()
-    predictor = Predictor(model, about, views=views, precision="fp32")
+    predictor = Predictor(model, views)
     tops = [predictor.predict(path) for path in rows["path"]]
     in_prediction = torch.cat(fed)
     assert in_evaluation.shape == (6 * views, 4, 3, 32, 32)
@@ -333,3 +332,17 @@ def test_prediction_feeds_the_network_what_evaluation_feeds_it(
     for row, prediction in enumerate(tops):
         expected = dict(zip(classes_of(table), predictions.probabilities[row], strict=True))
         assert dict(prediction.top) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)", "ulimit"),
+        ("received 0 items of ancdata", "ulimit"),
+        ("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)", "/dev/shm"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "--num_workers"),
+    ],
+)
+def test_errors_of_workers_become_advice(said, advice):
+    assert advice in worker_trouble(RuntimeError(said))
+    assert worker_trouble(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.doctor import check_videos, load_dataset, summary, warnings_of
+from varec_lib.data.doctor import check_videos, load_dataset, notes_on, summary
 from varec_lib.data.manifest import load_manifest
 from varec_lib.errors import DataError
 
@@ -109,18 +109,36 @@ def test_a_validation_split_without_usable_videos_stops_the_run(tmp_path, number
 
 
 def rows(*pairs: tuple[str, str, str]) -> pd.DataFrame:
-    return pd.DataFrame(pairs, columns=["label", "group", "split"])
+    table = pd.DataFrame(pairs, columns=["label", "group", "split"])
+    return table.assign(path=[f"/videos/{row}.mkv" for row in range(len(table))])
+
+
+def test_videos_twice_or_under_two_labels_are_said():
+    table = rows(*[("a", "1", "train")] * 3, *[("b", "2", "train")] * 3)
+    (note,) = notes_on(table.assign(path=["/v/x.mkv", "/v/y.mkv", "/v/z.mkv", "/v/x.mkv", "/v/p.mkv", "/v/q.mkv"]))
+    assert "1 videos" in note and "label" in note and "x.mkv" in note
+    (note,) = notes_on(table.assign(path=["/v/x.mkv", "/v/x.mkv", "/v/y.mkv", "/v/z.mkv", "/v/p.mkv", "/v/q.mkv"]))
+    assert "1 videos" in note and "once" in note and "x.mkv" in note
+
+
+def test_groups_that_names_told_are_said(numbered_dataset):
+    films = [f"/videos/{film}_run_f_nm_np1_ba_goo_{part}.avi" for film in ("A", "B") for part in (0, 1)]
+    table = rows(*(("run", film, split) for film, split in zip("AABB", ("train", "train", "val", "val"), strict=True)))
+    (note,) = notes_on(table.assign(path=films))
+    assert "4 videos" in note and "HMDB51" in note
+    assert notes_on(table.assign(path=films, group="mine", split="train")) == []
+    assert notes_on(load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False)) == []
 
 
 def test_groups_in_more_than_one_split_are_warned_about():
     leaking = rows(("a", "anna", "train"), ("a", "bert", "train"), ("a", "anna", "test"), ("a", "cleo", "val"))
-    (warning,) = warnings_of(leaking)
+    (warning,) = notes_on(leaking)
     assert "1 groups occur in more than one split (such as anna)" in warning
-    assert warnings_of(leaking[leaking["split"] != "test"]) == []
+    assert notes_on(leaking[leaking["split"] != "test"]) == []
 
 
 def test_classes_with_one_training_video_are_warned_about():
-    (warning,) = warnings_of(rows(("a", "1", "train"), ("a", "2", "train"), ("b", "3", "train"), ("b", "4", "test")))
+    (warning,) = notes_on(rows(("a", "1", "train"), ("a", "2", "train"), ("b", "3", "train"), ("b", "4", "test")))
     assert "one training video only: b." in warning
 
 

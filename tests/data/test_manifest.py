@@ -366,13 +366,42 @@ def test_validation_is_carved_without_touching_the_test_videos(tmp_path, numbere
     for split in ("train", "test"):
         (tmp_path / f"{split}.csv").write_bytes((numbered_dataset / f"{split}.csv").read_bytes())
     (tmp_path / "videos").symlink_to(numbered_dataset / "videos")
-    before, after = load_manifest(numbered_dataset), load_manifest(tmp_path, seed=3)
+    before, after = load_manifest(numbered_dataset), load_manifest(tmp_path)
     assert names(of_split(after, "test"), tmp_path) == names(of_split(before, "test"), numbered_dataset)
     val, train = of_split(after, "val"), of_split(after, "train")
     carved = names(val, tmp_path) + names(train, tmp_path)
     assert sorted(carved) == sorted(names(of_split(before, "train"), numbered_dataset))
     assert val["label"].value_counts().to_dict() == {"alpha": 2, "beta": 2, "gamma": 2}
-    assert load_manifest(tmp_path, seed=3).equals(after)
+    assert load_manifest(tmp_path).equals(after)
+    for split in ("train", "val", "test"):
+        pd.testing.assert_frame_equal(
+            load_manifest(tmp_path, split=split), of_split(after, split).reset_index(drop=True)
+        )
+
+
+def test_one_split_needs_no_other_list(numbered_dataset, tmp_path):
+    for split in ("val", "test"):
+        (tmp_path / split / "videos").parent.mkdir()
+        (tmp_path / split / f"{split}.csv").write_bytes((numbered_dataset / f"{split}.csv").read_bytes())
+        assert len(load_manifest(tmp_path / split, split=split)) == 6
+        with pytest.raises(DataError, match="training list"):
+            load_manifest(tmp_path / split)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "group"),
+    [
+        ("brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi", "brush_hair", "April_09"),
+        ("A_run_f_cm_np2_le_bad_12.avi", "run", "A"),
+        ("A_run_f_cm_np2_le_bad_12.avi", "running", "A_run"),  # the label has another name here
+        ("-0aJ4bPqfnE_000010_000020.mp4", "x", "-0aJ4bPqfnE"),
+        ("x\\-0aJ4bPqfnE_000110_000120.mp4", "x", "-0aJ4bPqfnE"),
+        ("short_000010_000020.mp4", "x", "short_000010_000020.mp4"),
+        ("a_b_c.avi", "b", "a_b_c.avi"),
+    ],
+)
+def test_groups_by_the_names_of_other_datasets(name, label, group):
+    assert infer_group(name, label) == group
 
 
 def test_a_given_validation_list_is_kept(numbered_dataset):
@@ -382,3 +411,11 @@ def test_a_given_validation_list_is_kept(numbered_dataset):
 def test_nothing_to_carve_is_an_error_that_says_what_to_add():
     with pytest.raises(DataError, match=r"one group only. Add a val\.csv, or a `group` column"):
         validation_rows(table_of({"a": ["g1"], "b": ["g2"]}), seed=0)
+
+
+def test_parts_of_videos_are_said_to_be_whole_ones(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "train.csv").write_text("video_name,label,group,start,end\na.mkv,x,1,0.5,2\nb.mkv,x,2,1,3\n")
+    assert len(load_manifest(tmp_path)) == 2
+    note = capsys.readouterr().out
+    assert "train.csv" in note and "start and end" in note

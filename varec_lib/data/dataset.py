@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from varec_lib.data.clip_spec import ClipSpec, random_crop
 from varec_lib.data.decode import read_frames
 from varec_lib.data.thinning import kept_counts, kept_frames
-from varec_lib.data.transforms import PreprocessSpec, random_crop
 from varec_lib.errors import ConfigError
 
 Order = Literal["forward", "reversed", "shuffled"]
@@ -20,20 +20,20 @@ Order = Literal["forward", "reversed", "shuffled"]
 class Frames(Protocol):
     """Where the frames of a table's videos come from: `VideoFiles`, or `StoredFrames` of the frame store."""
 
-    frames: np.ndarray  # frames of each video, after thinning out to `PreprocessSpec.fps`
+    frames: np.ndarray  # frames of each video, after thinning out to `ClipSpec.fps`
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
-        """Frames of the video in this row as uint8 RGB `(T, C, H, W)`, scaled down to `PreprocessSpec.short_side`."""
+        """Frames of the video in this row as uint8 RGB `(T, C, H, W)`, scaled down to `ClipSpec.short_side`."""
 
 
 class VideoFiles:
     """Frames decoded from the files of a checked table (`path, frames, fps`) at every call."""
 
-    def __init__(self, table: pd.DataFrame, preprocess: PreprocessSpec) -> None:
+    def __init__(self, table: pd.DataFrame, clip_spec: ClipSpec) -> None:
         # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
         self.paths = np.array([os.fsencode(path) for path in table["path"]])
         self.totals, self.rates = table["frames"].to_numpy(np.int32), table["fps"].to_numpy(np.float64)
-        self.short_side, self.fps = preprocess.short_side, preprocess.fps
+        self.short_side, self.fps = clip_spec.short_side, clip_spec.fps
         self.frames = kept_counts(self.totals, self.rates, self.fps)
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
@@ -53,16 +53,16 @@ def in_order(indices: list[int], order: Order) -> list[int]:
 
 
 def load_views(
-    source: Frames, row: int, preprocess: PreprocessSpec, *, views: int = 1, order: Order = "forward"
+    source: Frames, row: int, clip_spec: ClipSpec, *, views: int = 1, order: Order = "forward"
 ) -> torch.Tensor:
     """What a network sees of a video when it is evaluated: uint8 `(V, T, C, H, W)`, the same on every call.
 
     Raises `VideoError`.
     """
     frames = int(source.frames[row])
-    clips = [in_order(preprocess.indices(frames, view=view, views=views), order) for view in range(views)]
-    decoded = preprocess.crop(source.read(row, [i for clip in clips for i in clip]))
-    return decoded.unflatten(0, (views, preprocess.num_frames))
+    clips = [in_order(clip_spec.indices(frames, view=view, views=views), order) for view in range(views)]
+    decoded = clip_spec.crop(source.read(row, [i for clip in clips for i in clip]))
+    return decoded.unflatten(0, (views, clip_spec.num_frames))
 
 
 class TrainBatch(NamedTuple):
@@ -83,18 +83,11 @@ class TrainClips(Dataset):
     """
 
     def __init__(
-        self,
-        source: Frames,
-        labels: np.ndarray,
-        preprocess: PreprocessSpec,
-        *,
-        augment: bool,
-        seed: int,
-        fixed_views: int = 0,
+        self, source: Frames, labels: np.ndarray, clip_spec: ClipSpec, *, augment: bool, seed: int, fixed_views: int = 0
     ) -> None:
         self.source, self.labels = source, labels
-        self.preprocess, self.seed, self.fixed_views = preprocess, seed, fixed_views
-        self.geometry = random_crop(preprocess.frame_size) if augment else preprocess.crop
+        self.clip_spec, self.seed, self.fixed_views = clip_spec, seed, fixed_views
+        self.geometry = random_crop(clip_spec.frame_size) if augment else clip_spec.crop
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,7 +97,7 @@ class TrainClips(Dataset):
         draw = epoch % self.fixed_views if self.fixed_views else epoch
         seeds = np.random.SeedSequence([self.seed, draw, row]).generate_state(3, np.uint32).tolist()
         generator = torch.Generator().manual_seed(seeds[0])
-        clip = self.source.read(row, self.preprocess.indices(int(self.source.frames[row]), generator=generator))
+        clip = self.source.read(row, self.clip_spec.indices(int(self.source.frames[row]), generator=generator))
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from the global generator
             torch.default_generator.manual_seed(seeds[1])
             return TrainBatch(self.geometry(clip), int(self.labels[row]), row, seeds[2])
@@ -113,14 +106,14 @@ class TrainClips(Dataset):
 class EvalClips(Dataset):
     """Every video in a fixed order with fixed frames; items are `(uint8 (V, T, C, H, W), row)`."""
 
-    def __init__(self, source: Frames, preprocess: PreprocessSpec, *, views: int = 1, order: Order = "forward") -> None:
-        self.source, self.preprocess, self.views, self.order = source, preprocess, views, order
+    def __init__(self, source: Frames, clip_spec: ClipSpec, *, views: int = 1, order: Order = "forward") -> None:
+        self.source, self.clip_spec, self.views, self.order = source, clip_spec, views, order
 
     def __len__(self) -> int:
         return len(self.source.frames)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        return load_views(self.source, row, self.preprocess, views=self.views, order=self.order), row
+        return load_views(self.source, row, self.clip_spec, views=self.views, order=self.order), row
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -183,6 +176,18 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else workers' seeds are drawn from the global one, and dropout depends on them
     )
+
+
+def worker_trouble(error: RuntimeError) -> str:
+    """What one of PyTorch's errors says of data workers, in a sentence; empty for an error of another kind."""
+    said = str(error)
+    if "Too many open files" in said or "ancdata" in said:  # which is how a worker's tensor fails to arrive
+        return "More files are open than this system allows: raise the limit (`ulimit -n`), or use --num_workers 0"
+    if "shared memory" in said:
+        return "Too little shared memory (/dev/shm) for data workers: lower --num_workers or --batch_size"
+    if "DataLoader worker" in said:
+        return "A data worker died: too little memory (lower --num_workers or --batch_size), or a damaged file"
+    return ""
 
 
 def class_numbers(table: pd.DataFrame, classes: list[str]) -> np.ndarray:

@@ -65,7 +65,8 @@ def _open(path: Path) -> Iterator[cv2.VideoCapture]:
 def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
     """OpenCV's reader of a video, whatever its name. Raises `VideoError` where it holds none."""
     cv2.setNumThreads(1)  # loaders run several of us at once
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    name = os.path.abspath(path)  # FFmpeg takes what stands before a colon for a protocol
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
             raise VideoError(f"{path}: not a video that can be decoded. Is it damaged, or another kind of file?")

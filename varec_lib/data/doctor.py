@@ -5,7 +5,6 @@ run stops (`strict`).
 """
 
 import os
-from collections.abc import Callable
 from functools import lru_cache
 
 import pandas as pd
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.decode import VideoInfo, probe
-from varec_lib.data.manifest import SPLITS, load_manifest
+from varec_lib.data.manifest import SPLITS, groups_by_name, load_manifest
 from varec_lib.errors import DataError, VideoError
 
 
@@ -52,48 +51,58 @@ def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.Data
     return good, bad.assign(problem=[result for result in found if isinstance(result, str)])
 
 
-def load_dataset(
-    config: TrainConfig,
-    *,
-    progress: bool = True,
-    examine: Callable[..., tuple[pd.DataFrame, pd.DataFrame]] | None = None,
-) -> pd.DataFrame:
-    """The manifest of `config.data_dir` with every video checked: what training and evaluation use.
+def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
+    """The videos of `config.data_dir`, listed, checked and accepted for training; raises as `trainable` does."""
+    table = load_manifest(config.data_dir, ucf_split=config.ucf_split)
+    return trainable(table, *check_videos(table, progress=progress), strict=config.strict)
 
-    `examine` opens the videos: `check_videos` by default, or `FrameStore.update`, which keeps their frames.
 
-    Prints what was left out and what looks wrong. Raises `DataError` if `config.strict` and a video is unusable, if a
-    class loses all its training videos, or if train or val would be empty.
+def trainable(listed: pd.DataFrame, good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
+    """The good rows of a manifest, if one can train on them; prints what was left out and what looks wrong.
+
+    Raises `DataError` if `strict` and a video is unusable, if a class loses all its training videos, or if train or
+    val would be empty.
     """
-    table = load_manifest(config.data_dir, ucf_split=config.ucf_split, seed=config.seed)
-    good, bad = (examine or check_videos)(table, progress=progress)
-    if len(bad):
-        if config.strict:
-            more = f" And {len(bad) - 1} more: `varec data check` lists all." if len(bad) > 1 else ""
-            raise DataError(f"{len(bad)} of {len(table)} videos cannot be used: {bad['problem'][0]}{more}")
-        named = "\n".join(f"  {problem}" for problem in bad["problem"].head(5))
-        more = f"\n  ... and {len(bad) - 5} more (`varec data check` lists all)" if len(bad) > 5 else ""
-        print(f"Left out {len(bad)} of {len(table)} videos that cannot be used:\n{named}{more}")
-    lost = sorted(set(table["label"]) - set(good.loc[good["split"] == "train", "label"]))
+    accept(good, bad, strict=strict)
+    lost = sorted(set(listed["label"]) - set(good.loc[good["split"] == "train", "label"]))
     if lost:
         raise DataError(f"No usable training video is left of {', '.join(lost)}. Add some, or take these rows out.")
     for split in ("train", "val"):
         if not (good["split"] == split).any():
             raise DataError(f"The {split} split has no usable video.")
-    for warning in warnings_of(good):
-        print(f"Note: {warning}")
+    for note in notes_on(good):
+        print(f"Note: {note}")
     return good
 
 
-def warnings_of(table: pd.DataFrame) -> list[str]:
-    """What is usable but makes results doubtful: groups shared between splits, classes with a single video."""
-    found = []
+def accept(good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
+    """The good rows; names what is left out, or raises `DataError` if `strict` and there is any."""
+    listed = len(good) + len(bad)
+    if len(bad):
+        if strict:
+            more = f" And {len(bad) - 1} more: `varec data check` lists all." if len(bad) > 1 else ""
+            raise DataError(f"{len(bad)} of {listed} videos cannot be used: {bad['problem'].iloc[0]}{more}")
+        named = "\n".join(f"  {problem}" for problem in bad["problem"].head(5))
+        more = f"\n  ... and {len(bad) - 5} more (`varec data check` lists all)" if len(bad) > 5 else ""
+        print(f"Left out {len(bad)} of {listed} videos that cannot be used:\n{named}{more}")
+    return good
+
+
+def notes_on(table: pd.DataFrame) -> list[str]:
+    """What to know of a usable table: groups that names told or splits share, videos twice, classes with one video."""
+    named = groups_by_name(table)
+    found = [f"{named}, so clips of one film are one group."] if named else []
     spread = table.groupby("group")["split"].nunique()
     leaking = sorted(spread[spread > 1].index)
     if leaking:
         found.append(
             f"{len(leaking)} groups occur in more than one split (such as {leaking[0]}): results will look too good."
         )
+    labels = table.groupby("path")["label"].agg(["nunique", "size"])
+    for what, rows in (("have more than one label", labels["nunique"] > 1), ("are listed more than once",
+                       (labels["nunique"] == 1) & (labels["size"] > 1))):  # fmt: skip
+        if rows.any():
+            found.append(f"{rows.sum()} videos {what} (such as {os.path.basename(rows.idxmax())}).")
     counts = table[table["split"] == "train"]["label"].value_counts()
     single = sorted(counts[counts == 1].index)
     if single:

@@ -4,8 +4,10 @@ A group is what was filmed together: clips of one group show the same people and
 split between training and validation or test.
 """
 
+import hashlib
 import os
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,33 +21,36 @@ from varec_lib.errors import DataError
 COLUMNS = ["path", "label", "group", "split"]
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.15
+CARVING_SEED = 0
+# Names of common datasets, at the end of a path, and what in them tells which clips were cut from one film.
+GROUPS = {
+    "UCF-101": ucf101.CLIP_FILE,
+    "HMDB51": re.compile(
+        r"(?:^|[/\\])(?P<group>[^/\\]+)_[hflu]_(?:nm|cm)_np\d_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+\.[^./\\]+\Z"
+    ),
+    "Kinetics": re.compile(r"(?:^|[/\\])(?P<group>[\w-]{11})_\d{6}_\d{6}\.[^./\\]+\Z"),
+}
 FilesByName = Callable[[Path], dict[str, list[str]]]  # `_files_by_name`, remembered
 
 
-def load_manifest(data_dir: Path | str, *, ucf_split: int = 1, seed: int = 0) -> pd.DataFrame:
-    """Every video a dataset folder lists, one row each, with absolute paths. No file is opened.
+def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1) -> pd.DataFrame:
+    """Every video a dataset folder lists, or those of one split, one row each, with absolute paths. Opens no video.
 
     Reads three layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group]`; the Kaggle UCF-101
     layout (`archive/`, CSVs of `clip_name,clip_path,label`); UCF-101 itself with its official lists, of which
-    `ucf_split` (1 to 3) is used. Where no validation list exists, about 15 % of the training groups become it.
-    Raises `DataError` that names file and row.
+    `ucf_split` (1 to 3) is used. Where no validation list exists, about 15 % of the training groups become it, always
+    the same ones. A list that is not asked for need not be there. Raises `DataError` that names file and row.
     """
     root = Path(data_dir).expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{data_dir}: no such folder. `varec data demo` makes the embedded dataset.")
-    for folder in (root, root / "archive"):
-        if (folder / "train.csv").is_file():
-            files = cache(_files_by_name)  # walks the folder once for the three lists, and only if one needs it
-            table = pd.concat([_read_csv(folder, split, files) for split in SPLITS], ignore_index=True)
-            break
-    else:
-        lists = ucf101.find_lists(root, ucf_split)
-        if lists is None:
-            raise DataError(
-                f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor UCF-101's "
-                f"trainlist0{ucf_split}.txt. The README's 'Your own videos' shows the layouts."
-            )
-        table = ucf101.read_lists(root, lists, ucf_split)
+    read = _lists(root, data_dir, ucf_split)
+    if split == "test":
+        return read("test")[COLUMNS]
+    val = read("val")
+    if split == "val" and len(val):
+        return val[COLUMNS]
+    table = pd.concat([read("train"), val, *([read("test")] if split is None else [])], ignore_index=True)
     training = table["split"] == "train"
     if not training.any():
         raise DataError(f"{data_dir}: the training list is empty.")
@@ -56,9 +61,24 @@ def load_manifest(data_dir: Path | str, *, ucf_split: int = 1, seed: int = 0) ->
             f"{data_dir}: train has no video of {', '.join(unknown)}, but {where['split']} has "
             f"({Path(where['path']).name}). Add training videos, or take these rows out."
         )
-    if not (table["split"] == "val").any():
-        table.loc[validation_rows(table, seed), "split"] = "val"
-    return table[COLUMNS]
+    if not len(val):
+        table.loc[validation_rows(table), "split"] = "val"
+    return (table if split is None else table[table["split"] == split].reset_index(drop=True))[COLUMNS]
+
+
+def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], pd.DataFrame]:
+    """What reads the list of a split; one that is not there is empty."""
+    for folder in (root, root / "archive"):
+        if any((folder / f"{split}.csv").is_file() for split in SPLITS):
+            files = cache(_files_by_name)  # walks the folder once for all lists, and only if one needs it
+            return lambda split: _read_csv(folder, split, files)
+    lists = ucf101.find_lists(root, ucf_split)
+    if lists is None:
+        raise DataError(
+            f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor UCF-101's "
+            f"trainlist0{ucf_split}.txt. docs/your_videos.md shows the layouts."
+        )
+    return lambda split: ucf101.read_list(root, lists, ucf_split, split)
 
 
 def _read_csv(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
@@ -82,6 +102,8 @@ def _read_csv(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
     if missing:
         found = ", ".join(map(str, rows.columns)) or "none"
         raise DataError(f"{file}: column {' and '.join(missing)} is missing. Found: {found}.")
+    if parts := [column for column in ("start", "end") if column in rows]:
+        print(f"Note: {file}: column {' and '.join(parts)} is not read; whole videos are used.")
     names, labels = rows[name].str.strip(), rows["label"].str.strip()
     for column, values in ((name, names), ("label", labels)):
         blank = np.flatnonzero(values == "")
@@ -90,14 +112,35 @@ def _read_csv(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
     paths = [str(root / p.lstrip("/\\")) for p in names.tolist()] if kaggle else _locate(root, file, names, files)
     groups = rows["group"].str.strip() if "group" in rows else pd.Series("", index=rows.index)
     ungrouped = names[groups == ""]
-    groups[ungrouped.index] = [infer_group(video) for video in ungrouped.tolist()]
+    groups[ungrouped.index] = list(map(infer_group, ungrouped.tolist(), labels[ungrouped.index].tolist()))
     return pd.DataFrame({"path": paths, "label": labels, "group": groups, "split": split})
 
 
-def infer_group(video_name: str) -> str:
-    """UCF-101's `v_Archery_g07_c02.avi` belongs to group `Archery_g07`; any other video is a group of its own."""
-    match = ucf101.CLIP_FILE.search(video_name)
-    return match["group"] if match else video_name
+def infer_group(video_name: str, label: str = "") -> str:
+    """What a video was filmed together with, by the names of common datasets; any other video is a group of its own.
+
+    UCF-101's `v_Archery_g07_c02.avi` belongs to `Archery_g07`; HMDB51's `Film_A_run_f_nm_np1_fr_med_3.avi`, with the
+    label `run`, to `Film_A`, as all clips of that film do; Kinetics' `ID_000010_000020.mp4` (its seconds) to the video
+    `ID`, which has 11 characters.
+    """
+    return _named_as(video_name, label)[1] or video_name
+
+
+def _named_as(video_name: str, label: str) -> tuple[str, str]:
+    """The dataset whose pattern a name follows, and the group that it then tells; both empty where it follows none."""
+    for dataset, pattern in GROUPS.items():
+        if match := pattern.search(video_name):
+            return dataset, match["group"].removesuffix(f"_{label}")
+    return "", ""
+
+
+def groups_by_name(table: pd.DataFrame) -> str:
+    """How many videos of a table have the group that their names tell, in a sentence; empty where none has."""
+    rows = zip(table["path"], table["label"], table["group"], strict=True)
+    told = Counter(
+        named for path, label, group in rows for named, by_name in [_named_as(path, label)] if by_name == group
+    )
+    return ", ".join(f"{count} videos are named as in {dataset}" for dataset, count in told.items())
 
 
 def _locate(root: Path, file: Path, names: pd.Series, files: FilesByName) -> list[str]:
@@ -138,10 +181,11 @@ def _files_by_name(root: Path) -> dict[str, list[str]]:
     return folders
 
 
-def validation_rows(table: pd.DataFrame, seed: int) -> pd.Index:
+def validation_rows(table: pd.DataFrame, seed: int = CARVING_SEED) -> pd.Index:
     """Training rows that become the validation split: whole groups, about 15 % of every class, at least one group.
 
-    No class loses its last training group. The choice depends on the seed and the group names alone.
+    No class loses its last training group. The choice depends on the group names alone, not on the seed of a training:
+    whoever evaluates a model must find the very videos that it was not trained on.
     """
     train = table[table["split"] == "train"]
     rng = np.random.default_rng(seed)
@@ -179,3 +223,13 @@ def validation_rows(table: pd.DataFrame, seed: int) -> pd.Index:
 def classes_of(table: pd.DataFrame) -> list[str]:
     """Class names in the order of the network's outputs: the training labels, sorted."""
     return sorted(table.loc[table["split"] == "train", "label"].unique())
+
+
+def video_keys(table: pd.DataFrame) -> np.ndarray:
+    """A number for every video, uint64 `(N,)`, by which it is known again in another folder: from its name and size.
+
+    A copy under another name is not, nor is one that was encoded again: whoever wants to know that must look into them.
+    """
+    names = (f"{os.path.basename(path)}/{os.stat(path).st_size}" for path in table["path"])
+    digests = (hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), "<u8")

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from varec_lib.data.manifest import SPLITS
 from varec_lib.data.stick_figures import Pen, draw_person, draw_props, make_person, pick_colour
 from varec_lib.data.stick_motion import ACTIONS
 from varec_lib.errors import DataError
@@ -134,7 +135,7 @@ def _write_clip(path: Path, label: str, performer: int, take: int, seed: int, si
 def _plan(performers: tuple[int, int, int], takes: int) -> pd.DataFrame:
     """One row per video: video_name, label, group, split, performer, take; splits go by performer."""
     rows = []
-    for performer, split in enumerate(np.repeat(["train", "val", "test"], performers)):
+    for performer, split in enumerate(np.repeat(SPLITS, performers)):
         for label in CLASSES:
             # Twins get different takes: with the same, a stand_up would be a sit_down file played backwards.
             first = 0 if label in ACTIONS else takes
@@ -193,25 +194,13 @@ def generate(
         "fps": FPS,
         "classes": list(CLASSES),
     }
-    plan, tables = _plan(performers, takes), [f"{split}.csv" for split in ("train", "val", "test")]
+    plan = _plan(performers, takes)
     new, old = (root.absolute().with_name(f"{root.name}.{what}-{os.getpid()}") for what in ("partial", "old"))
     try:
-        files = tables + [f"videos/{name}" for name in plan.video_name]
+        files = [f"{split}.csv" for split in SPLITS] + [f"videos/{name}" for name in plan.video_name]
         if _found(root) == settings and all((root / file).is_file() for file in files):
             return root
-        for label in CLASSES:
-            (new / "videos" / label).mkdir(parents=True, exist_ok=True)
-        work = [
-            joblib.delayed(_write_clip)(new / "videos" / row.video_name, row.label, row.performer, row.take, seed, size)
-            for row in plan.itertuples()
-        ]
-        done = joblib.Parallel(jobs or joblib.cpu_count(), return_as="generator_unordered")(work)
-        for _ in tqdm(done, total=len(work), desc="stick-actions", unit="video", disable=not progress):
-            pass
-        for table in tables:
-            rows = plan.loc[plan.split == Path(table).stem, ["video_name", "label", "group"]]
-            rows.to_csv(new / table, index=False, lineterminator="\n")
-        (new / "dataset.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        _draw(new, plan, settings, jobs or joblib.cpu_count(), progress)
         if _found(root) is not None or root.exists():  # ours, or empty: asked again, as drawing took a while
             root.rename(old)
         new.rename(root)
@@ -221,3 +210,21 @@ def generate(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return root
+
+
+def _draw(folder: Path, plan: pd.DataFrame, settings: dict, jobs: int, progress: bool) -> None:
+    """Draws all videos of the plan into a folder and writes its tables and `dataset.json`."""
+    for label in CLASSES:
+        (folder / "videos" / label).mkdir(parents=True, exist_ok=True)
+    how = (settings["seed"], tuple(settings["size"]))
+    work = [
+        joblib.delayed(_write_clip)(folder / "videos" / row.video_name, row.label, row.performer, row.take, *how)
+        for row in plan.itertuples()
+    ]
+    done = joblib.Parallel(jobs, return_as="generator_unordered")(work)
+    for _ in tqdm(done, total=len(work), desc="stick-actions", unit="video", disable=not progress):
+        pass
+    for split in SPLITS:
+        rows = plan.loc[plan.split == split, ["video_name", "label", "group"]]
+        rows.to_csv(folder / f"{split}.csv", index=False, lineterminator="\n")
+    (folder / "dataset.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -13,25 +13,24 @@ CLIP_FILE = re.compile(rf"(?:^|[/\\]){CLIP_NAME.pattern}(?:\.[^./\\]*)?\Z")  # a
 
 
 def find_lists(root: Path, split: int) -> Path | None:
-    """The folder at or below `root` that holds `trainlist0<split>.txt`, or None."""
-    name = f"trainlist0{split}.txt"
+    """The folder at or below `root` that holds `trainlist0<split>.txt` or `testlist0<split>.txt`, or None."""
     candidates = [root, *(root / sub for sub in ("ucfTrainTestlist", "splits", "ucf_splits"))]
-    return next((folder for folder in candidates if (folder / name).is_file()), None)
+    names = (f"trainlist0{split}.txt", f"testlist0{split}.txt")
+    return next((folder for folder in candidates if any((folder / name).is_file() for name in names)), None)
 
 
-def read_lists(root: Path, lists: Path, split: int) -> pd.DataFrame:
-    """Rows `path, label, group, split` of one official split; lists may have CRLF or LF endings.
+def read_list(root: Path, lists: Path, split: int, kind: str) -> pd.DataFrame:
+    """Rows `path, label, group, split` of one list of an official split: `kind` is train or test (there is no val).
 
-    `trainlist` lines are `Class/clip.avi number`, `testlist` lines `Class/clip.avi`; where `classInd.txt` is there,
-    its numbers are checked against the class folders. Raises `DataError` with file and line.
+    `trainlist` lines are `Class/clip.avi number`, `testlist` lines `Class/clip.avi`, with CRLF or LF endings; where
+    `classInd.txt` is there, its numbers are checked against the class folders. Raises `DataError` with file and line.
     """
-    numbers = _class_numbers(lists / "classInd.txt")
-    videos = os.fspath(next((root / sub for sub in ("UCF-101", "videos") if (root / sub).is_dir()), root))
     rows = []
-    for kind in ("train", "test"):
-        file = lists / f"{kind}list0{split}.txt"
+    if kind != "val":
+        file, numbers = lists / f"{kind}list0{split}.txt", _class_numbers(lists / "classInd.txt")
         if not file.is_file():
             raise DataError(f"{file}: no such file, but the other list of split {split} is there.")
+        videos = os.fspath(next((root / sub for sub in ("UCF-101", "videos") if (root / sub).is_dir()), root))
         for line_number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             if not line.strip():
                 continue
@@ -43,7 +42,7 @@ def read_lists(root: Path, lists: Path, split: int) -> pd.DataFrame:
             if number and numbers and numbers.get(label) != number[0]:
                 raise DataError(f"{file}, line {line_number}: {label} is not class {number[0]} of classInd.txt.")
             rows.append((os.path.join(videos, clip), label, match["group"], kind))
-    return pd.DataFrame(rows, columns=["path", "label", "group", "split"])
+    return pd.DataFrame(rows, columns=["path", "label", "group", "split"], dtype=str)
 
 
 def _class_numbers(file: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # torch
 
 
 @dataclass(frozen=True)
-class PreprocessSpec:
+class ClipSpec:
     """How a video becomes a network's input. A checkpoint carries it, so prediction cannot use another one.
 
     Every registered model has one too: the input that its pretrained weights were trained on.

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from varec_lib.data.transforms import IMAGENET, KINETICS, PreprocessSpec, apply_each, random_colours, random_crop
+from varec_lib.data.clip_spec import IMAGENET, KINETICS, ClipSpec, apply_each, random_colours, random_crop
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def is_mirrored(clip: torch.Tensor) -> bool:
     return bool(clip[..., :4].float().mean() > clip[..., -4:].float().mean())
 
 
-def preprocess(size: tuple[int, int], colours=IMAGENET) -> PreprocessSpec:
-    return PreprocessSpec(4, size, *colours)
+def clip_spec(size: tuple[int, int], colours=IMAGENET) -> ClipSpec:
+    return ClipSpec(4, size, *colours)
 
 
 def test_a_clip_of_identical_frames_stays_one_after_augmentation(still):
@@ -142,7 +142,7 @@ def test_apply_each_wants_a_seed_per_clip(clips):
 @pytest.mark.parametrize("size", [(112, 112), (32, 48), (96, 33)])
 def test_crop_gives_the_frame_size_whatever_the_video(video, size):
     clip = torch.full((2, 3, *video), 77, dtype=torch.uint8)
-    cropped = preprocess(size).crop(clip)
+    cropped = clip_spec(size).crop(clip)
     assert cropped.shape == (2, 3, *size) and cropped.dtype == torch.uint8
     assert (cropped == 77).all()  # no padding comes in
 
@@ -154,19 +154,19 @@ def test_crop_keeps_the_centre_and_the_proportions(video):
     clip = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     clip[..., top : top + 120, left : left + 120] = 100  # the centre square is all that may remain
     clip[..., height // 2 - 30 : height // 2 + 30, width // 2 - 30 : width // 2 + 30] = 200  # half of its side
-    cropped = preprocess((60, 60)).crop(clip)[0, 0]
+    cropped = clip_spec((60, 60)).crop(clip)[0, 0]
     assert cropped.min() > 80  # antialiasing mixes a little of the black into the outermost pixels
     assert (cropped > 150).sum(dim=0).max() == (cropped > 150).sum(dim=1).max() == 30
 
 
 def test_crop_of_a_video_of_the_right_size_changes_nothing(still):
-    assert torch.equal(preprocess((60, 80)).crop(still), still)
+    assert torch.equal(clip_spec((60, 80)).crop(still), still)
 
 
 @pytest.mark.parametrize("colours", [IMAGENET, KINETICS])
 def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(colours):
     batch = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 1, 3, 1, 1).expand(2, 4, 3, 5, 6)
-    result = preprocess((5, 6), colours).normalise(batch)
+    result = clip_spec((5, 6), colours).normalise(batch)
     assert result.shape == (2, 4, 3, 5, 6) and result.dtype == torch.float32
     for channel, value in enumerate((0, 128, 255)):
         expected = (value / 255 - colours[0][channel]) / colours[1][channel]
@@ -174,10 +174,10 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(colours):
 
 
 def test_preprocess_survives_json():
-    original = PreprocessSpec(8, (32, 48), *KINETICS, sampling="dense", stride=3, short_side=40, fps=12.5)
-    assert PreprocessSpec(**json.loads(json.dumps(original.to_dict()))) == original
+    original = ClipSpec(8, (32, 48), *KINETICS, sampling="dense", stride=3, short_side=40, fps=12.5)
+    assert ClipSpec(**json.loads(json.dumps(original.to_dict()))) == original
 
 
 def test_indices_follow_the_sampling_that_was_chosen():
-    assert PreprocessSpec(4, (32, 32), *IMAGENET).indices(40) == [5, 15, 25, 35]
-    assert PreprocessSpec(4, (32, 32), *IMAGENET, sampling="dense", stride=3).indices(40) == [15, 18, 21, 24]
+    assert ClipSpec(4, (32, 32), *IMAGENET).indices(40) == [5, 15, 25, 35]
+    assert ClipSpec(4, (32, 32), *IMAGENET, sampling="dense", stride=3).indices(40) == [15, 18, 21, 24]
