@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import torch
 
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.decode import cv2  # decode silences OpenCV before it is imported
 from varec_lib.data.stick_actions import generate
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import WeightsError
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.models.fetch import fetch
@@ -123,7 +123,7 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build_model("cnnlstm", 3, **arguments)
-    about = Checkpoint("cnnlstm", arguments, ["alpha", "beta", "gamma"], PreprocessSpec(4, (32, 32), *IMAGENET))
+    about = Checkpoint("cnnlstm", arguments, ["alpha", "beta", "gamma"], ClipSpec(4, (32, 32), *IMAGENET))
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(path, model, about)
     return path

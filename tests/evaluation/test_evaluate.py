@@ -1,9 +1,13 @@
 """A model over the videos of a table: the answers depend on the videos and on nothing else."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,14 +15,16 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import VideoFiles, load_views
 from varec_lib.data.doctor import check_videos, load_dataset
+from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.data.store_writer import StoreSettings
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError
-from varec_lib.evaluation.evaluate import class_probabilities, evaluate_checkpoint, predict_table
-from varec_lib.models.checkpoint import load_checkpoint
+from varec_lib.evaluation.evaluate import evaluate_checkpoint, predict_table
+from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
+from varec_lib.training.loop import train
 
 QUIET = {"precision": "fp32", "progress": False}
 
@@ -46,13 +52,13 @@ def test_a_row_per_video_and_shares_that_add_up(reference):
 
 
 def test_views_are_averaged_probabilities(reference, tiny_checkpoint):
-    model, about = load_checkpoint(tiny_checkpoint)
-    files = VideoFiles(check_videos(reference.table, progress=False)[0], about.preprocess)
+    model = load_checkpoint(tiny_checkpoint)._replace(precision="fp32")
+    files = VideoFiles(check_videos(reference.table, progress=False)[0], model.clip_spec)
     for row in range(len(reference.table)):
-        views = load_views(files, row, about.preprocess, views=3)  # (V, T, C, H, W)
+        views = load_views(files, row, model.clip_spec, views=3)  # (V, T, C, H, W)
         assert not torch.equal(views[0], views[1])
         with torch.no_grad():
-            single = [model(about.preprocess.normalise(view[None])).softmax(dim=1)[0] for view in views]
+            single = [model.network(model.clip_spec.normalise(view[None])).softmax(dim=1)[0] for view in views]
         np.testing.assert_allclose(reference.probabilities[row], torch.stack(single).mean(dim=0), rtol=1e-4, atol=1e-6)
 
 
@@ -60,15 +66,16 @@ def test_views_are_averaged_probabilities(reference, tiny_checkpoint):
 def test_answers_from_the_frame_store_are_those_from_the_files(
     tmp_path, tiny_checkpoint, numbered_dataset, num_workers
 ):
-    model, about = load_checkpoint(tiny_checkpoint)
+    network, checkpoint, _ = load_checkpoint(tiny_checkpoint)
+    clip_spec = ClipSpec(4, (32, 32), *IMAGENET, short_side=37, fps=10)
+    model = LoadedModel(network, replace(checkpoint, clip_spec=clip_spec), "fp32")
     table = load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False)
-    preprocess = PreprocessSpec(4, (32, 32), *IMAGENET, short_side=37, fps=10)
     store = FrameStore(numbered_dataset, tmp_path, StoreSettings(37, 10))
     store.update(table, progress=False)
     rows = table[table["split"] == "test"]
-    options = {"views": 2, "batch_size": 5, "num_workers": num_workers, **QUIET}
-    stored = predict_table(model, rows, about.classes, preprocess, source=store.frames_of(rows), **options)
-    decoded = predict_table(model, rows, about.classes, preprocess, **options)
+    options = {"views": 2, "batch_size": 5, "num_workers": num_workers, "progress": False}
+    stored = predict_table(model, rows, source=store.frames_of(rows), **options)
+    decoded = predict_table(model, rows, **options)
     pd.testing.assert_frame_equal(stored.table, decoded.table)
     np.testing.assert_array_equal(stored.probabilities, decoded.probabilities)
 
@@ -79,13 +86,14 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 from varec_lib.evaluation.evaluate import predict_table
-from varec_lib.models.checkpoint import load_checkpoint
+from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
+from varec_lib.training.loop import train
 checkpoint, folder = sys.argv[1:]
 state = PartialState(cpu=True)
 assert state.num_processes == 2
-model, about = load_checkpoint(checkpoint)
+model = load_checkpoint(checkpoint)._replace(precision="fp32")
 table = pd.read_csv(f"{folder}/table.csv")
-found = predict_table(model, table, about.classes, about.preprocess, views=3, precision="fp32", progress=False)
+found = predict_table(model, table, views=3, progress=False)
 np.savez(f"{folder}/{state.process_index}.npz", found.probabilities, found.table["path"].to_numpy(str))
 state.destroy_process_group()
 """
@@ -107,13 +115,13 @@ def test_processes_share_the_videos_and_all_get_all_answers(tmp_path, reference,
         np.testing.assert_allclose(probabilities, reference.probabilities[:5], rtol=1e-4, atol=1e-6)
 
 
-def test_class_probabilities_of_a_batch(tiny_checkpoint):
-    model, about = load_checkpoint(tiny_checkpoint)
+def test_probabilities_of_a_batch(tiny_checkpoint):
+    model = load_checkpoint(tiny_checkpoint)._replace(precision="fp32")
     clips = torch.randint(0, 256, (2, 3, 4, 3, 32, 32), dtype=torch.uint8)  # (B, V, T, C, H, W)
-    both = class_probabilities(model, clips, about.preprocess, "fp32")
+    both = model.probabilities(clips)
     assert both.shape == (2, 3)
     assert both.dtype == torch.float32
-    torch.testing.assert_close(both[1:], class_probabilities(model, clips[1:], about.preprocess, "fp32"))
+    torch.testing.assert_close(both[1:], model.probabilities(clips[1:]))
 
 
 def test_the_split_decides_which_videos(tiny_checkpoint, numbered_dataset):
@@ -124,10 +132,11 @@ def test_the_split_decides_which_videos(tiny_checkpoint, numbered_dataset):
 
 
 def test_model_is_left_in_evaluation_mode(tiny_checkpoint, numbered_dataset):
-    model, about = load_checkpoint(tiny_checkpoint)
+    model = load_checkpoint(tiny_checkpoint)._replace(precision="fp32")
     table = load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False).head(2)
-    predict_table(model.train(), table, about.classes, about.preprocess, **QUIET)
-    assert not any(module.training for module in model.modules())
+    model.network.train()
+    predict_table(model, table, progress=False)
+    assert not any(module.training for module in model.network.modules())
 
 
 def test_empty_split(tiny_checkpoint, numbered_dataset, tmp_path):
@@ -140,10 +149,10 @@ def test_empty_split(tiny_checkpoint, numbered_dataset, tmp_path):
 
 
 def test_table_without_rows(tiny_checkpoint, numbered_dataset):
-    model, about = load_checkpoint(tiny_checkpoint)
+    model = load_checkpoint(tiny_checkpoint)._replace(precision="fp32")
     table = load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False).head(0)
     with pytest.raises(DataError, match="no video to evaluate"):
-        predict_table(model, table, about.classes, about.preprocess, **QUIET)
+        predict_table(model, table, progress=False)
 
 
 def test_classes_that_the_checkpoint_does_not_know(tiny_checkpoint, tiny_stick_actions):
@@ -154,3 +163,110 @@ def test_classes_that_the_checkpoint_does_not_know(tiny_checkpoint, tiny_stick_a
 def test_no_views(tiny_checkpoint, numbered_dataset):
     with pytest.raises(ConfigError, match="views is 0"):
         evaluate_checkpoint(tiny_checkpoint, numbered_dataset, views=0, **QUIET)
+
+
+# Videos that a model was trained on
+
+
+@pytest.fixture
+def trained(numbered_dataset, tmp_path) -> Callable[..., Path]:
+    """`make(folder, **settings)`: the experiment of a small model, trained for an epoch on that folder."""
+
+    def make(folder: Path = numbered_dataset, **settings: object) -> Path:
+        config = TrainConfig(
+            data_dir=folder, model="frame_average", backbone="squeezenet1_1", num_frames=2, frame_size=(32, 32),
+            epochs=1, batch_size=6, num_workers=0, store="off", experiments_dir=tmp_path / "runs", **settings,
+        )  # fmt: skip
+        return train(config, progress=False).folder
+
+    return make
+
+
+def test_a_carved_validation_split_is_the_one_that_training_left_out(trained, numbered_dataset, tmp_path, capsys):
+    """Whatever the seed of the training."""
+    data = Path(shutil.copytree(numbered_dataset, tmp_path / "data"))
+    (data / "val.csv").unlink()
+    folder = trained(data, seed=1)
+    known = load_checkpoint(folder).checkpoint.data
+    capsys.readouterr()
+    val = evaluate_checkpoint(folder, data, split="val", **QUIET)
+    assert not known.among(video_keys(val.table)).any()
+    assert known.among(video_keys(load_manifest(data, split="train"))).all()
+    assert "trained on" not in capsys.readouterr().out
+
+
+def test_videos_that_the_model_was_trained_on_are_said_wherever_they_lie(trained, numbered_dataset, tmp_path, capsys):
+    folder = trained()
+    other = Path(shutil.copytree(numbered_dataset, tmp_path / "other"))
+    rows = pd.concat([pd.read_csv(other / "test.csv"), pd.read_csv(other / "train.csv").head(2)])
+    rows.to_csv(other / "test.csv", index=False)
+    capsys.readouterr()
+    evaluate_checkpoint(folder, other, **QUIET)
+    shown = capsys.readouterr().out
+    assert "trained on 2 of these 8" in shown and "alpha_0.mkv" in shown
+    evaluate_checkpoint(folder, numbered_dataset, **QUIET)
+    evaluate_checkpoint(folder, numbered_dataset, split="train", **QUIET)
+    assert "trained on" not in capsys.readouterr().out
+
+
+def test_the_official_list_of_a_training_is_the_one_it_is_tested_on(trained, ucf_layout, capsys):
+    folder = trained(ucf_layout, ucf_split=2)
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["data"]["ucf_split"], results["data"]["dataset"]) == (2, ucf_layout.name)
+    capsys.readouterr()
+    assert len(evaluate_checkpoint(folder, ucf_layout, **QUIET).table) == results["test"]["num_videos"]
+    assert "trained on" not in capsys.readouterr().out
+    evaluate_checkpoint(folder, ucf_layout, ucf_split=1, **QUIET)
+    assert "trained on" in capsys.readouterr().out
+
+
+@pytest.fixture
+def ucf_layout(tmp_path, write_video) -> Path:
+    """Class folders and official lists: two classes, four groups; split 1 tests on group 1, split 2 on group 2."""
+    root, names = tmp_path / "ucf", []
+    for label in ("Archery", "Typing"):
+        for group in range(1, 5):
+            name = f"{label}/v_{label}_g{group:02d}_c01.avi"
+            write_video(root / "UCF-101" / name, range(group, group + 8 + group), fourcc="MJPG")
+            names.append(name)
+    for split in (1, 2):
+        test = [name for name in names if f"_g{split:02d}_" in name]
+        (root / f"testlist{split:02d}.txt").write_text("".join(f"{name}\n" for name in test))
+        train = "".join(f"{name} {1 + name.startswith('T')}\n" for name in names if name not in test)
+        (root / f"trainlist{split:02d}.txt").write_text(train)
+    return root
+
+
+# What must not be in the way of an evaluation
+
+
+def test_a_test_set_alone(tiny_checkpoint, numbered_dataset, tmp_path):
+    shutil.copytree(numbered_dataset / "videos", tmp_path / "videos")
+    shutil.copy(numbered_dataset / "test.csv", tmp_path)
+    assert len(evaluate_checkpoint(tiny_checkpoint, tmp_path, **QUIET).table) == 6
+    shutil.copy(numbered_dataset / "train.csv", tmp_path)
+    for number in range(6):
+        for video in (tmp_path / "videos").glob(f"*/*_{number}.mkv"):
+            video.unlink()
+    assert len(evaluate_checkpoint(tiny_checkpoint, tmp_path, strict=True, **QUIET).table) == 6
+
+
+def test_more_batches_than_files_may_be_open(tiny_checkpoint, numbered_dataset):
+    """A batch of a worker is shared memory; each of them that is kept holds a file open."""
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))\n"
+        "from varec_lib.data.doctor import check_videos\n"
+        "from varec_lib.data.manifest import load_manifest\n"
+        "from varec_lib.evaluation.evaluate import predict_table\n"
+        "from varec_lib.models.checkpoint import load_checkpoint\n"
+        "import pandas as pd\n"
+        "model = load_checkpoint(sys.argv[1])\n"
+        "table, _ = check_videos(load_manifest(sys.argv[2]), progress=False)\n"
+        "table = pd.concat([table] * 7, ignore_index=True)\n"
+        "how = {'batch_size': 1, 'num_workers': 1, 'progress': False}\n"
+        "print(len(predict_table(model, table, **how).table))\n"
+    )
+    words = [sys.executable, "-c", code, tiny_checkpoint, numbered_dataset]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.strip() == "210", done.stderr[-2000:]

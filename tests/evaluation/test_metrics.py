@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from varec_lib.evaluation.metrics import NEVER_SURE, per_class, report, selective, sure_above, top1_interval
+from varec_lib.evaluation.metrics import (
+    ENOUGH,
+    NEVER_SURE,
+    per_class,
+    report,
+    selective,
+    sure_above,
+    top1_interval,
+    wilson_interval,
+)
 
 #            a    b    c    true
 FIVE = [
@@ -156,7 +165,7 @@ LADDER = [  # top probability, right; share that is right from here up
 )
 def test_sure_above_is_the_smallest_top_probability_from_which_enough_are_right(predictions, accuracy, threshold):
     """Where the share falls below what is asked and rises again, as 4/5 does after 2/3, the lower one counts."""
-    shuffled = [LADDER[row] for row in (3, 0, 5, 2, 4, 1)]
+    shuffled = [LADDER[row] for row in (3, 0, 5, 2, 4, 1)] * 10
     assert sure_above(with_top(predictions, shuffled), accuracy) == threshold
 
 
@@ -164,7 +173,7 @@ def test_nine_of_ten_are_enough_by_default(predictions):
     for right, total in ((9, 10), (27, 30), (63, 70), (81, 90)):  # shares that could be a hair below 0.9
         videos = [(0.6 + number / 1000, number >= total - right) for number in range(total)]
         assert sure_above(with_top(predictions, videos)) == pytest.approx(0.6)
-    assert sure_above(with_top(predictions, [(0.9, True)] * 8 + [(0.8, False)])) == 0.9
+    assert sure_above(with_top(predictions, [(0.9, True)] * 40 + [(0.8, False)] * 5)) == 0.9
 
 
 @pytest.mark.parametrize(
@@ -176,14 +185,36 @@ def test_nine_of_ten_are_enough_by_default(predictions):
     ],
 )
 def test_equal_top_probabilities_are_taken_together(predictions, tied, threshold):
-    videos = [(0.9, True), (0.9, True), *((0.7, right) for right in tied)]
+    videos = [(0.9, True), (0.9, True), *((0.7, right) for right in tied)] * 10
     assert sure_above(with_top(predictions, videos)) == threshold
-    assert sure_above(with_top(predictions, [(0.8, True), (0.8, False)])) == NEVER_SURE
+    assert sure_above(with_top(predictions, [(0.8, True), (0.8, False)] * 10)) == NEVER_SURE
 
 
 def test_right_on_everything_is_sure_from_the_least_that_was_seen(predictions):
-    assert sure_above(with_top(predictions, [(0.9, True), (0.55, True), (0.7, True)])) == 0.55
-    assert sure_above(with_top(predictions, [(0.7, True)])) == 0.7  # a single video is taken at its word
+    assert sure_above(with_top(predictions, [(0.9, True), (0.55, True), (0.7, True)] * 4)) == 0.55
+
+
+def test_few_videos_make_nobody_sure(predictions):
+    assert sure_above(with_top(predictions, [(0.7, True)] * (ENOUGH - 1))) == NEVER_SURE
+    assert sure_above(with_top(predictions, [(0.7, True)] * ENOUGH)) == 0.7
+
+
+def test_a_model_at_chance_is_never_sure_of_its_lucky_answers(predictions):
+    """One in eight is right, and these happen to be the most probable."""
+    assert sure_above(with_top(predictions, [(0.53, True), *[(0.52, False)] * 7] * 4)) == NEVER_SURE
+
+
+@pytest.mark.parametrize(("right", "threshold"), [(12, NEVER_SURE), (60, 0.9)])
+def test_sure_answers_must_be_told_apart_from_all_the_others(predictions, right, threshold):
+    """12 of 12 right is no better than 0.86, as far as 12 videos can tell; 60 of 60 is."""
+    assert sure_above(with_top(predictions, [(0.9, True)] * right + [(0.8, False)] * (right // 6))) == threshold
+
+
+def test_wilson_interval():
+    """As R's prop.test without continuity correction gives it."""
+    assert np.allclose(wilson_interval(81, 263), (0.2553, 0.3662), atol=5e-4)
+    assert np.allclose(wilson_interval(10, 10), (0.7225, 1.0), atol=5e-4)
+    assert np.allclose(wilson_interval(0, 10), (0.0, 0.2775), atol=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +226,7 @@ def test_nothing_right_enough_is_never_sure(predictions, videos):
 
 
 def test_threshold_of_single_precision_is_reached_by_the_video_that_set_it_also_after_json(predictions):
-    made = with_top(predictions, [(0.9, True), (0.7, True)])
+    made = with_top(predictions, [(0.9, True), (0.7, True)] * 5)
     single = replace(made, probabilities=made.probabilities.astype(np.float32))
     threshold = json.loads(json.dumps(sure_above(single)))
     assert isinstance(threshold, float)

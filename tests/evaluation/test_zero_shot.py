@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from varec_lib import cli
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.errors import ConfigError, DataError
 from varec_lib.evaluation import evaluate, zero_shot
 from varec_lib.evaluation.zero_shot import evaluate_zero_shot, read_label_map
 from varec_lib.models import i3d, r3d18
-from varec_lib.models.checkpoint import Checkpoint
+from varec_lib.models.checkpoint import Checkpoint, LoadedModel
 from varec_lib.models.pretrained import kinetics_classes
 
 HEADER = "label,kinetics_label\n"
@@ -119,8 +119,10 @@ def published(monkeypatch) -> Stubborn:
     """Stands for the published model, whichever is asked for; `asked` are the names."""
     network = Stubborn().eval()
     network.asked = []
-    about = Checkpoint("stubborn", {}, kinetics_classes(), PreprocessSpec(4, (32, 32), *IMAGENET))
-    monkeypatch.setattr(zero_shot, "load_pretrained", lambda name: network.asked.append(name) or (network, about))
+    about = Checkpoint("stubborn", {}, kinetics_classes(), ClipSpec(4, (32, 32), *IMAGENET))
+    monkeypatch.setattr(
+        zero_shot, "load_pretrained", lambda name: network.asked.append(name) or LoadedModel(network, about)
+    )
     return network
 
 
@@ -187,7 +189,7 @@ def test_large_clips_are_few_at_a_time(evaluated, published, monkeypatch, batch_
 def test_five_clips_of_i3d_are_the_most_at_a_time():
     assert [evaluate.clips_at_a_time(i3d.SPEC, batch_size) for batch_size in (1, 5, 6, 32)] == [1, 5, 5, 5]
     assert [evaluate.clips_at_a_time(r3d18.SPEC, batch_size) for batch_size in (1, 32)] == [1, 32]
-    huge = PreprocessSpec(1000, (1080, 1920), *IMAGENET)
+    huge = ClipSpec(1000, (1080, 1920), *IMAGENET)
     assert evaluate.clips_at_a_time(huge, 32) == 1
 
 

@@ -17,14 +17,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 import varec_lib
-from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import CheckpointError, ConfigError
 from varec_lib.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from varec_lib.models.registry import build_model, register_model
 
 ARGUMENTS = {"backbone": "squeezenet1_1", "frame_size": (32, 48), "num_frames": 4}
-PREPROCESS = PreprocessSpec(4, (32, 48), (0.4, 0.5, 0.6), (0.2, 0.2, 0.3), sampling="dense", stride=3)
-ABOUT = Checkpoint("cnnlstm", ARGUMENTS, ["grün", "jump", "sit down"], PREPROCESS, {"epoch": 7, "val_top1": 0.5})
+CLIP_SPEC = ClipSpec(4, (32, 48), (0.4, 0.5, 0.6), (0.2, 0.2, 0.3), sampling="dense", stride=3)
+ABOUT = Checkpoint("cnnlstm", ARGUMENTS, ["grün", "jump", "sit down"], CLIP_SPEC, {"epoch": 7, "val_top1": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def rewritten(source: Path, target: Path, change) -> Path:
 
 def test_round_trip_gives_identical_scores(saved):
     path, model = saved
-    loaded, _ = load_checkpoint(path)
+    loaded, *_ = load_checkpoint(path)
     clips = torch.rand(2, 4, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(loaded(clips), model(clips))
@@ -58,9 +58,9 @@ def test_round_trip_gives_identical_scores(saved):
 
 def test_description_is_complete(saved):
     path, _ = saved
-    _, about = load_checkpoint(path)
+    about = load_checkpoint(path).checkpoint
     assert (about.model, about.classes, about.metrics) == (ABOUT.model, ABOUT.classes, ABOUT.metrics)
-    assert about.preprocess == PREPROCESS
+    assert about.clip_spec == CLIP_SPEC
     assert about.arguments == {"backbone": "squeezenet1_1", "frame_size": [32, 48], "num_frames": 4}
     assert about.versions["varec"] == varec_lib.__version__
     assert about.versions["torch"] == torch.__version__
@@ -73,12 +73,12 @@ def test_what_counts_as_sure_comes_back_to_the_last_digit_or_is_absent_as_before
 ):
     _, model = saved
     save_checkpoint(tmp_path / "checkpoint.safetensors", model, replace(ABOUT, metrics=metrics))
-    assert load_checkpoint(tmp_path / "checkpoint.safetensors")[1].metrics == metrics
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors").checkpoint.metrics == metrics
 
 
 def test_experiment_folder_stands_for_its_best_checkpoint(saved):
     path, model = saved
-    loaded, _ = load_checkpoint(path.parents[1])
+    loaded, *_ = load_checkpoint(path.parents[1])
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
 
 
@@ -92,8 +92,8 @@ def test_tied_weights_and_other_memory_layouts_are_saved(tmp_path):
             self.b.weight = self.a.weight
 
     model = build_model("tied_model", 3)
-    save_checkpoint(tmp_path / "tied.safetensors", model, Checkpoint("tied_model", {}, ["a", "b", "c"], PREPROCESS))
-    loaded, _ = load_checkpoint(tmp_path / "tied.safetensors")
+    save_checkpoint(tmp_path / "tied.safetensors", model, Checkpoint("tied_model", {}, ["a", "b", "c"], CLIP_SPEC))
+    loaded, *_ = load_checkpoint(tmp_path / "tied.safetensors")
     assert loaded.b.weight is loaded.a.weight
     assert torch.equal(loaded.conv.weight, model.conv.weight)
     assert torch.equal(loaded.a.weight, model.a.weight)
@@ -103,7 +103,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import torch
-from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
 from varec_lib.models.registry import build_model
 
@@ -114,7 +114,7 @@ while True:
     for parameter in model.parameters():
         parameter.data.fill_(number)
     about = Checkpoint("cnnlstm", {"backbone": "squeezenet1_1", "frame_size": (32, 32)}, ["a", "b", "c"],
-                       PreprocessSpec(4, (32, 32), (0.5,) * 3, (0.5,) * 3), {"number": number})
+                       ClipSpec(4, (32, 32), (0.5,) * 3, (0.5,) * 3), {"number": number})
     save_checkpoint(path, model, about)
     print(number, flush=True)
     number += 1
@@ -132,7 +132,7 @@ def test_killed_while_writing_leaves_a_whole_checkpoint(tmp_path):
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        model, about = load_checkpoint(path)
+        model, about, _ = load_checkpoint(path)
         values = {value for parameter in model.parameters() for value in parameter.unique().tolist()}
         assert values == {about.metrics["number"]}
 
@@ -171,8 +171,19 @@ def test_description_that_does_not_fit(saved, tmp_path):
         with pytest.raises(error, match=match):
             load_checkpoint(rewritten(saved[0], tmp_path / "changed.safetensors", change))
 
-    check(lambda about, _: about.update(format=99), CheckpointError, "format 99, this version reads format 1")
+    check(lambda about, _: about.update(format=99), CheckpointError, "format 99, this version reads format 2")
     check(lambda about, _: about.pop("classes"), CheckpointError, "description is incomplete .'classes'.")
     check(lambda about, _: about["classes"].append("extra"), CheckpointError, "weights do not fit the model 'cnnlstm'")
     check(lambda about, _: about.update(model="other"), ConfigError, "no model 'other'.*--plugin")
     check(lambda _, tensors: tensors.pop("head.1.bias"), CheckpointError, r"do not fit.*head\.1\.bias")
+
+
+def test_a_checkpoint_of_the_former_format_is_read(saved, tmp_path):
+    """It calls the clip specification by another name, and does not say what it was trained on."""
+
+    def former(metadata, _):
+        metadata["format"], metadata["preprocess"] = 1, metadata.pop("clip_spec")
+        del metadata["data"]
+
+    loaded = load_checkpoint(rewritten(saved[0], tmp_path / "former.safetensors", former))
+    assert loaded.clip_spec == CLIP_SPEC and loaded.checkpoint.data is None

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from varec_lib.models import i3d
+from varec_lib.models import flax_i3d, i3d
 from varec_lib.models.backbone import channels_last
-from varec_lib.models.i3d import I3D, SPEC, SamePool3d, Unit3d, from_flax, same_padding
+from varec_lib.models.flax_i3d import from_flax
+from varec_lib.models.i3d import I3D, SPEC, SamePool3d, Unit3d, same_padding
 from varec_lib.models.pretrained import load_pretrained
 from varec_lib.models.registry import build_model, parameter_count
 
@@ -26,7 +27,7 @@ needs_bf16 = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def trained(i3d_weights) -> nn.Module:
     """I3D with its real weights, in evaluation mode; not to be changed."""
-    return load_pretrained("i3d")[0]
+    return load_pretrained("i3d").network
 
 
 def drawn_clip(frames: int, size: int = 224) -> torch.Tensor:
@@ -217,7 +218,7 @@ def flax_tree(state: dict[str, torch.Tensor]) -> dict[str, Any]:
             values = values.reshape(*values.shape, *(1,) * (5 - values.ndim)).transpose(2, 3, 4, 1, 0)
         elif "running" in name:
             values = values.reshape(1, 1, 1, 1, -1)
-        *path, leaf = i3d._flax_name(name)
+        *path, leaf = flax_i3d._flax_name(name)
         node = tree
         for part in path:
             node = node.setdefault(part, {})
@@ -254,7 +255,7 @@ def test_names_of_the_original():
         "head.1.weight": "params Logits/Conv3d_0c_1x1 Conv_0 kernel",
         "head.1.bias": "params Logits/Conv3d_0c_1x1 Conv_0 bias",
     }
-    assert {name: " ".join(i3d._flax_name(name)) for name in names} == names
+    assert {name: " ".join(flax_i3d._flax_name(name)) for name in names} == names
 
 
 BLOCK = ("params", "Mixed_4c", "Branch_1/Conv3d_0b_3x3", "Conv_0")

@@ -4,17 +4,8 @@ import pytest
 import torch
 
 from varec_lib.errors import ConfigError
-from varec_lib.models.precision import (
-    autocast,
-    default_device,
-    formats,
-    is_imitated,
-    keep_freed_memory,
-    processor,
-    resolve_precision,
-    use_tensor_cores,
-    warn_if_imitated,
-)
+from varec_lib.models.device import default_device, keep_freed_memory, use_tensor_cores
+from varec_lib.models.precision import autocast, formats, is_imitated, processor, resolve_precision, warn_if_imitated
 
 CPU = torch.device("cpu")
 

@@ -8,11 +8,11 @@ from torch import nn
 from torchvision.models.video import r3d_18
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.transforms import KINETICS, PreprocessSpec
+from varec_lib.data.clip_spec import KINETICS, ClipSpec
 from varec_lib.errors import ConfigError, WeightsError
 from varec_lib.models import pretrained
 from varec_lib.models.i3d import SPEC
-from varec_lib.models.pretrained import frozen_settings, kinetics_classes, load_pretrained
+from varec_lib.models.pretrained import kinetics_classes, load_pretrained, suited
 from varec_lib.models.weights import Weights
 
 
@@ -47,7 +47,7 @@ def torchvisions(tmp_path, monkeypatch) -> nn.Module:
 
 
 def test_r3d18_gives_torchvisions_scores_for_torchvisions_weights(torchvisions):
-    network, about = load_pretrained("r3d18")
+    network, about, _ = load_pretrained("r3d18")
     (row,) = torchvisions.fetched
     assert (row.model, row.trained_on) == ("r3d18", "Kinetics-400")
     clips = torch.rand(2, 8, 3, 48, 48)
@@ -57,13 +57,11 @@ def test_r3d18_gives_torchvisions_scores_for_torchvisions_weights(torchvisions):
     assert expected.std() > 0.01
     assert about.classes == kinetics_classes()
     assert (about.model, about.arguments, about.metrics) == ("r3d18", {}, {})  # no "sure_above": it was not measured
-    assert about.preprocess == PreprocessSpec(
-        16, (112, 112), *KINETICS, sampling="dense", stride=1, short_side=128, fps=15.0
-    )
+    assert about.clip_spec == ClipSpec(16, (112, 112), *KINETICS, sampling="dense", stride=1, short_side=128, fps=15.0)
 
 
 def test_it_is_ready_to_answer(torchvisions):
-    network, _ = load_pretrained("r3d18")
+    network = load_pretrained("r3d18").network
     assert not any(module.training for module in network.modules())
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv3d)]
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
@@ -94,16 +92,16 @@ def test_a_model_that_knows_nothing_untrained_is_refused_before_anything_is_fetc
 
 
 def test_i3d_is_described_with_its_classes_and_clips(i3d_weights):
-    network, about = load_pretrained("i3d")
+    network, about, _ = load_pretrained("i3d")
     assert network.head[1].out_features == 400
     assert not any(module.training for module in network.modules())
     assert (about.model, about.arguments, about.classes) == ("i3d", {}, kinetics_classes())
     assert about.metrics == {"sure_above": pretrained.SURE_ABOVE["i3d"]}
     assert 1 / 400 < about.metrics["sure_above"] < 1
     assert (
-        about.preprocess
+        about.clip_spec
         == SPEC
-        == PreprocessSpec(
+        == ClipSpec(
             64, (224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), sampling="dense", stride=1, short_side=256, fps=25.0
         )
     )
@@ -111,30 +109,39 @@ def test_i3d_is_described_with_its_classes_and_clips(i3d_weights):
 
 def test_a_description_can_be_changed_without_changing_the_next_one(torchvisions, monkeypatch):
     monkeypatch.setitem(pretrained.SURE_ABOVE, "r3d18", 0.5)
-    load_pretrained("r3d18")[1].metrics["sure_above"] = 0.1
-    assert load_pretrained("r3d18")[1].metrics == {"sure_above": 0.5}
+    load_pretrained("r3d18").checkpoint.metrics["sure_above"] = 0.1
+    assert load_pretrained("r3d18").checkpoint.metrics == {"sure_above": 0.5}
 
 
-def frozen(model: str, **others: object) -> dict[str, object]:
-    return frozen_settings(TrainConfig(model=model, **{"pretrained": True, "freeze_backbone": True} | others))
+FROZEN = {"pretrained": True, "freeze_backbone": True}
+DENSE = {"sampling": "dense", "stride": 1}
+PICTURES = {"num_frames": 16, "frame_size": (224, 224), "sampling": "uniform", "stride": 2, "fps": 15.0}
 
 
-def test_settings_of_a_frozen_backbone_are_the_clips_it_was_trained_on():
-    dense = {"sampling": "dense", "augment": False}
-    assert frozen("i3d") == {"num_frames": 64, "frame_size": (224, 224), "stride": 1, "fps": 25.0, **dense}
-    assert frozen("r3d18") == {"num_frames": 16, "frame_size": (112, 112), "stride": 1, "fps": 15.0, **dense}
-    pictures = {"num_frames": 16, "frame_size": (224, 224), "augment": False}
-    assert frozen("cnnlstm") == frozen("frame_average") == pictures
+@pytest.mark.parametrize(
+    ("model", "clips"),
+    [
+        ("i3d", {"num_frames": 64, "frame_size": (224, 224), "fps": 25.0, **DENSE}),
+        ("r3d18", {"num_frames": 16, "frame_size": (112, 112), "fps": 15.0, **DENSE}),
+        ("cnnlstm", PICTURES),
+        ("frame_average", PICTURES),
+    ],
+)
+def test_clips_of_a_frozen_backbone_are_those_it_was_trained_on(model, clips):
+    decided = TrainConfig(model=model, **FROZEN, augment=False, **clips)
+    assert suited(TrainConfig(model=model, **FROZEN)) == decided == suited(decided)
+    assert decided.stored_short_side == round(min(decided.frame_size) * 8 / 7)
+
+
+@pytest.mark.parametrize("model", ["i3d", "cnnlstm"])
+def test_what_is_set_stays(model):
+    said = {"num_frames": 3, "frame_size": (32, 48), "sampling": "uniform", "stride": 5, "fps": 0.0, "augment": True}
+    assert suited(TrainConfig(model=model, **FROZEN, **said)) == TrainConfig(model=model, **FROZEN, **said)
 
 
 @pytest.mark.parametrize("others", [{"pretrained": False}, {"freeze_backbone": False}])
 @pytest.mark.parametrize("model", ["i3d", "r3d18", "cnnlstm"])
 def test_any_other_configuration_keeps_its_settings(model, others):
-    assert frozen(model, **others) == {}
-
-
-def test_settings_are_settings():
-    """What is returned can be put into a configuration as it is."""
-    for model in ("i3d", "r3d18", "cnnlstm"):
-        config = TrainConfig(model=model).replaced(**frozen(model))
-        assert config.stored_short_side == round(min(config.frame_size) * 8 / 7)
+    config = TrainConfig(model=model, **FROZEN | others)
+    assert suited(config) == config
+    assert (config.num_frames, config.frame_size, config.augment) == (16, (112, 112), True)

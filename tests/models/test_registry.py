@@ -8,7 +8,7 @@ from torch import nn
 
 from varec_lib import cli
 from varec_lib.config import TrainConfig
-from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.registry import (
@@ -109,7 +109,7 @@ def test_which_models_are_blind_to_the_order_of_frames(name, blind):
 
 
 def test_registered_function_trains_and_evaluates(numbered_dataset, tmp_path):
-    @register_model("function_model", PreprocessSpec(16, (112, 112), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
+    @register_model("function_model", ClipSpec(16, (112, 112), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
     def small(num_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 32 * 32, num_classes))
 
@@ -118,7 +118,7 @@ def test_registered_function_trains_and_evaluates(numbered_dataset, tmp_path):
         experiment.folder, numbered_dataset, batch_size=4, precision="fp32", progress=False
     )
     assert predictions.top_k(1) == experiment.results["test"]["top1"]
-    assert model_entry("function_model").spec.mean == (0.5, 0.5, 0.5)
+    assert model_entry("function_model").clip_spec.mean == (0.5, 0.5, 0.5)
 
 
 def test_registered_class_trains_with_a_frozen_backbone_of_its_own(numbered_dataset, tmp_path):

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 NEVER_SURE = 1.0  # the threshold of a model to be trusted with nothing: only a probability rounded to 1 reaches it
+ENOUGH = 10  # videos that an answer must rest on to count as sure
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Predictions:
 
     def confusion(self) -> np.ndarray:
         """Counts `(K, K)`: rows are true classes, columns predicted ones."""
+        from sklearn.metrics import confusion_matrix  # here: it is a fifth of the start of a process
+
         return confusion_matrix(self.targets, self.predicted, labels=range(len(self.classes)))
 
     def only(self, labels: list[str]) -> "Predictions":
@@ -80,6 +82,8 @@ def top1_interval(predictions: Predictions, *, draws: int = 2000, seed: int = 0)
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
     """Precision, recall, F1 and number of videos of every class."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     columns = precision_recall_fscore_support(
         predictions.targets, predictions.predicted, labels=range(len(predictions.classes)), zero_division=0.0
     )
@@ -90,27 +94,43 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
 def sure_above(predictions: Predictions, accuracy: float = 0.9) -> float:
     """The top probability from which on an answer may count as sure, fitted on validation videos (notebook 06).
 
-    It is the smallest top probability t seen among the videos such that of all with t or more at least the share
+    It is the smallest top probability t seen among the videos such that, of all with t or more, at least the share
     `accuracy` is right; equal ones are taken together. A model that is right on everything still gets one: the least
-    that it showed. It is `NEVER_SURE` where no t is good enough, or there are no videos. Softmax response after Geifman
-    and El-Yaniv, Selective Classification for Deep Neural Networks (2017, arXiv 1705.08500), but without the bound on
-    the true risk that they add: of few videos the threshold is a rough estimate (it may rest on a single one), it is
-    chosen for looking good on just these, and it promises nothing for videos of another kind. It holds for the number
-    of views of `predictions`; averages over more clips have other probabilities.
+    that it showed. These videos must be `ENOUGH` or more, and say something: unless the model is that good anyway, the
+    95 % interval of their accuracy (Wilson's) must lie above the model's accuracy on all videos. Else it is
+    `NEVER_SURE`. Softmax response after Geifman and El-Yaniv, Selective Classification for Deep Neural Networks (2017,
+    arXiv 1705.08500), but without the bound on the true risk that they add: the threshold is chosen for looking good
+    on just these videos, and promises nothing for videos of another kind. It holds for the number of views of
+    `predictions`; averages over more clips have other probabilities.
     """
     confidence, right = predictions.probabilities.max(axis=1), predictions.predicted == predictions.targets
     levels, place = np.unique(confidence, return_inverse=True)  # ascending
     videos, correct = np.bincount(place)[::-1].cumsum(), np.bincount(place, weights=right)[::-1].cumsum()
-    enough = levels[(correct / videos >= accuracy)[::-1]]  # of the videos at each level and above
+    own = right.mean() if len(right) else 0.0
+    tells = wilson_interval(correct, videos)[0] > own if own < accuracy else np.full(len(videos), True)
+    enough = levels[((correct / videos >= accuracy) & (videos >= ENOUGH) & tells)[::-1]]
     return float(enough[0]) if len(enough) else NEVER_SURE
+
+
+def wilson_interval(right: np.ndarray | int, videos: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a share of which `right` of `videos` were counted (Wilson 1927); not for groups of videos."""
+    z, share = 1.96, np.asarray(right) / videos
+    middle = share + z * z / (2 * videos)
+    half = z * np.sqrt(share * (1 - share) / videos + (z / (2 * videos)) ** 2)
+    return (middle - half) / (1 + z * z / videos), (middle + half) / (1 + z * z / videos)
+
+
+def sure_answers(predictions: Predictions, threshold: float) -> tuple[int, int]:
+    """How many of the answers that reach a threshold are right, and how many reach it."""
+    sure = predictions.probabilities.max(axis=1) >= threshold
+    return int((predictions.predicted == predictions.targets)[sure].sum()), int(sure.sum())
 
 
 def selective(predictions: Predictions, threshold: float) -> dict[str, float | None]:
     """The share of videos whose top probability reaches `threshold`, and the accuracy among them (None without any)."""
-    sure = predictions.probabilities.max(axis=1) >= threshold
-    right = (predictions.predicted == predictions.targets)[sure]
-    accuracy = float(right.mean()) if sure.any() else None
-    return {"sure_above": threshold, "coverage": float(sure.mean()), "accuracy": accuracy}
+    right, sure = sure_answers(predictions, threshold)
+    accuracy = right / sure if sure else None
+    return {"sure_above": threshold, "coverage": sure / len(predictions.table), "accuracy": accuracy}
 
 
 def report(predictions: Predictions, threshold: float | None = None) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from varec_lib.errors import DataError
-from varec_lib.evaluation.evaluate import predict_table, split_table
+from varec_lib.evaluation.evaluate import predict_table, split_table, workers_named
 from varec_lib.evaluation.metrics import Predictions
-from varec_lib.models.precision import default_device, resolve_precision, warn_if_imitated
 from varec_lib.models.pretrained import kinetics_classes, load_pretrained
 
 
@@ -54,7 +53,8 @@ def evaluate_zero_shot(
     *,
     split: str = "test",
     strict: bool = False,
-    ucf_split: int = 1,
+    ucf_split: int | None = None,
+    precision: str = "auto",
     progress: bool = True,
     **options: Any,
 ) -> Predictions:
@@ -64,10 +64,8 @@ def evaluate_zero_shot(
     `predict_table`. Says which labels are left out. Raises `VarecError`.
     """
     mapped = read_label_map(label_map, kinetics_classes())
-    device = default_device()
-    warn_if_imitated(resolve_precision(options.get("precision", "auto"), device), device)
-    network, about = load_pretrained(model)
-    table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
+    loaded = load_pretrained(model).on_device(precision)
+    table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split or 1, progress=progress)
     kinetics = table["label"].map(mapped)
     if kinetics.isna().any():
         missing = ", ".join(sorted(set(table["label"][kinetics.isna()])))
@@ -79,4 +77,5 @@ def evaluate_zero_shot(
     table = table.assign(label=kinetics)[kinetics != ""]
     if not len(table):
         raise DataError(f"{label_map}: no label of {data_dir} has a Kinetics name.")
-    return predict_table(network.to(device), table, about.classes, about.preprocess, progress=progress, **options)
+    with workers_named():
+        return predict_table(loaded, table, progress=progress, **options)

@@ -1,12 +1,12 @@
 """Checkpoints that describe themselves: safetensors with classes, model and preprocessing in the file's metadata."""
 
-import contextlib
+import base64
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
@@ -14,24 +14,54 @@ from safetensors.torch import save_file
 from torch import nn
 
 import varec_lib
-from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import CheckpointError
+from varec_lib.files import replacing
+from varec_lib.models.device import default_device, keep_freed_memory
+from varec_lib.models.precision import autocast, resolve_precision, warn_if_imitated
 from varec_lib.models.registry import build_model
 
-FORMAT = 1
+FORMAT = 2
 BEST = Path("checkpoints") / "best_model.safetensors"
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What a model was trained on: `videos` are the `video_keys` of its training videos, `lists` a hash of the splits.
+
+    A path is not among it, because checkpoints are given away.
+    """
+
+    dataset: str
+    ucf_split: int
+    lists: str
+    videos: bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint's metadata."""
+        return vars(self) | {"videos": base64.b64encode(self.videos).decode()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainingData":
+        """What `to_dict` gave."""
+        return cls(**values | {"videos": base64.b64decode(values["videos"])})
+
+    def among(self, keys: np.ndarray) -> np.ndarray:
+        """Which of these keys are those of training videos, bool `(N,)`."""
+        return np.isin(keys, np.frombuffer(self.videos, "<u8"))
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself."""
+    """What a checkpoint says of itself; `data` is None of published weights, and of checkpoints of older versions."""
 
     model: str
     arguments: dict[str, Any]  # of the model's builder: backbone, frame_size, num_frames
     classes: list[str]
-    preprocess: PreprocessSpec
+    clip_spec: ClipSpec
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    data: TrainingData | None = None
 
 
 def versions() -> dict[str, str]:
@@ -41,32 +71,71 @@ def versions() -> dict[str, str]:
 
 def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> None:
     """Writes weights and description in one file, atomically: an interrupted write leaves the former file."""
-    about = {
+    metadata = {
         "format": FORMAT,
         "model": checkpoint.model,
         "arguments": checkpoint.arguments,
         "classes": checkpoint.classes,
-        "preprocess": checkpoint.preprocess.to_dict(),
+        "clip_spec": checkpoint.clip_spec.to_dict(),
         "metrics": checkpoint.metrics,
         "versions": versions(),
+        "data": checkpoint.data and checkpoint.data.to_dict(),
     }
     copy = {"memory_format": torch.contiguous_format}  # safetensors takes no tensors that share memory (tied weights)
     tensors = {name: tensor.detach().cpu().clone(**copy) for name, tensor in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={"varec": json.dumps(about)})
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata={"varec": json.dumps(metadata)})
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise CheckpointError(f"{path}: the checkpoint could not be written ({error}). Is the disk full?") from error
 
 
-def load_checkpoint(path: Path | str) -> tuple[nn.Module, Checkpoint]:
-    """The model in evaluation mode on the CPU, and the checkpoint's description.
+class LoadedModel(NamedTuple):
+    """A network in evaluation mode, what its checkpoint says of it, and the number format it computes in."""
 
-    `path` is a checkpoint or an experiment folder. Raises `CheckpointError` for a file that is missing, truncated,
-    not a varec checkpoint, or that does not fit the model it names; `ConfigError` if that model is not registered.
+    network: nn.Module
+    checkpoint: Checkpoint
+    precision: str = "auto"
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the network's outputs."""
+        return self.checkpoint.classes
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """How a video becomes the network's input."""
+        return self.checkpoint.clip_spec
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def on_device(self, precision: str = "auto") -> "LoadedModel":
+        """The same on a GPU if there is one, with the precision decided; says beforehand where that will be slow.
+
+        Raises `ConfigError` for a precision that the device does not have.
+        """
+        device = default_device()
+        precision = resolve_precision(precision, device)
+        warn_if_imitated(precision, device)
+        keep_freed_memory()
+        return LoadedModel(self.network.to(device).eval(), self.checkpoint, precision)
+
+    @torch.inference_mode()
+    def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
+        """Softmax averaged over views: uint8 clips `(B, V, T, C, H, W)` to float `(B, K)` on the CPU."""
+        inputs = self.clip_spec.normalise(clips.flatten(0, 1).to(self.device, non_blocking=True))
+        with autocast(resolve_precision(self.precision, self.device), self.device):
+            scores = self.network(inputs)
+        return scores.float().softmax(dim=1).unflatten(0, clips.shape[:2]).mean(dim=1).cpu()
+
+
+def load_checkpoint(path: Path | str) -> LoadedModel:
+    """The model of a checkpoint or an experiment folder, on the CPU.
+
+    Raises `CheckpointError` for a file that is missing, truncated, not a varec checkpoint, or that does not fit the
+    model it names; `ConfigError` if that model is not registered.
     """
     path = Path(path)
     path = path / BEST if path.is_dir() else path
@@ -78,16 +147,16 @@ def load_checkpoint(path: Path | str) -> tuple[nn.Module, Checkpoint]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). Copy it again.") from error
-    about = _described(path, metadata)
+    checkpoint = _described(path, metadata)
     try:
-        model = build_model(about.model, len(about.classes), **about.arguments)
-        model.load_state_dict(tensors)
+        network = build_model(checkpoint.model, len(checkpoint.classes), **checkpoint.arguments)
+        network.load_state_dict(tensors)
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
-            f"{path}: its weights do not fit the model {about.model!r} of this code: {reason}"
+            f"{path}: its weights do not fit the model {checkpoint.model!r} of this code: {reason}"
         ) from error
-    return model.eval(), about
+    return LoadedModel(network.eval(), checkpoint)
 
 
 def _described(path: Path, metadata: str | None) -> Checkpoint:
@@ -96,18 +165,19 @@ def _described(path: Path, metadata: str | None) -> Checkpoint:
             f"{path}: has weights but no description; it was not written by varec. --weights takes such files."
         )
     try:
-        about = json.loads(metadata)
-        if about["format"] != FORMAT:
-            raise CheckpointError(f"{path}: has format {about['format']}, this version reads format {FORMAT}.")
-        if not isinstance(about["arguments"], dict) or not isinstance(about["classes"], list):
+        values = json.loads(metadata)
+        if values["format"] not in (1, FORMAT):
+            raise CheckpointError(f"{path}: has format {values['format']}, this version reads format {FORMAT}.")
+        if not isinstance(values["arguments"], dict) or not isinstance(values["classes"], list):
             raise TypeError("arguments or classes have the wrong type")
         return Checkpoint(
-            model=about["model"],
-            arguments=about["arguments"],
-            classes=about["classes"],
-            preprocess=PreprocessSpec(**about["preprocess"]),
-            metrics=about["metrics"],
-            versions=about["versions"],
+            model=values["model"],
+            arguments=values["arguments"],
+            classes=values["classes"],
+            clip_spec=ClipSpec(**values["preprocess" if values["format"] == 1 else "clip_spec"]),
+            metrics=values["metrics"],
+            versions=values["versions"],
+            data=TrainingData.from_dict(values["data"]) if values.get("data") else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its description is incomplete ({error}); it comes from other code.") from error

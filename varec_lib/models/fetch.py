@@ -20,11 +20,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from varec_lib.errors import WeightsError
+from varec_lib.files import locked
 from varec_lib.models.weights import Url, Weights, to_state_dict
 
 NUMPY_ONLY = {"_reconstruct", "ndarray", "dtype"}  # all that a pickle of dictionaries of arrays needs
@@ -62,7 +62,7 @@ def fetch(weights: Weights, cache: Path | None = None) -> Path:
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
+    with locked(file.with_name(f".{file.name}.lock")):
         yield
 
 

@@ -4,11 +4,11 @@ import torch
 import torchvision
 from torch import nn
 
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.errors import ConfigError
 from varec_lib.models.registry import register_model
 
-SPEC = PreprocessSpec(16, (224, 224), *IMAGENET)  # the size of the pictures that ImageNet weights were trained on
+SPEC = ClipSpec(16, (224, 224), *IMAGENET)  # the size of the pictures that ImageNet weights were trained on
 
 
 class FrameEncoder(nn.Module):

@@ -1,7 +1,5 @@
 """Which number format the arithmetic uses, and where it runs."""
 
-import contextlib
-import ctypes
 import os
 import platform
 from contextlib import AbstractContextManager
@@ -14,13 +12,6 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VARIABLE = "VAREC_PRECISION"  # what `auto` means, for a whole shell: fp32 makes any machine compute as most laptops do
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
-
-
-def default_device() -> torch.device:
-    """A GPU if there is one, Apple's if that, else the processor."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def formats(device: torch.device) -> tuple[str, ...]:
@@ -93,23 +84,3 @@ def processor(device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """Context in which convolutions and matrix products run in bf16 or fp16; does nothing for fp32."""
     return torch.autocast(device.type, _DTYPES.get(precision, torch.bfloat16), enabled=precision in _DTYPES)
-
-
-def use_tensor_cores(device: torch.device) -> None:
-    """Lets a GPU's tensor cores compute what is left in fp32 (as TF32), and pick the fastest convolutions by trial."""
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-
-
-def keep_freed_memory() -> None:
-    """Lets the C library keep large freed blocks for the next batch instead of giving them back to the system.
-
-    On a processor every activation is a fresh block, and clearing its pages anew in each step cost 12 % of an R3D-18
-    step at 16x112x112 and 25 % of a CNN+LSTM step at 8x64x64. Does nothing outside Linux with glibc.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and the heap does not shrink

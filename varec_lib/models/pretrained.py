@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from torch import nn
 from torchvision.models.video import R3D_18_Weights
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
 from varec_lib.models.backbone import channels_last, read_state_dict
-from varec_lib.models.checkpoint import Checkpoint
+from varec_lib.models.checkpoint import Checkpoint, LoadedModel
 from varec_lib.models.fetch import fetch
 from varec_lib.models.registry import build_model, model_entry
 from varec_lib.models.weights import weights_for
@@ -28,8 +27,8 @@ def kinetics_classes() -> list[str]:
     return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])
 
 
-def load_pretrained(model: str) -> tuple[nn.Module, Checkpoint]:
-    """A published Kinetics-400 classifier in evaluation mode on the CPU, and its description, as `load_checkpoint`.
+def load_pretrained(model: str) -> LoadedModel:
+    """A published Kinetics-400 classifier on the CPU, as `load_checkpoint` gives one of ours.
 
     Its metrics have `sure_above` where that was measured. Downloads the weights if need be. Raises `ConfigError` for a
     model without such weights, `WeightsError`.
@@ -42,7 +41,8 @@ def load_pretrained(model: str) -> tuple[nn.Module, Checkpoint]:
     network = build_model(model, len(classes))
     network.load_state_dict(_whole(model, read_state_dict(fetch(weights_for(model, "")))))
     metrics = {"sure_above": SURE_ABOVE[model]} if model in SURE_ABOVE else {}
-    return channels_last(network).eval(), Checkpoint(model, {}, classes, model_entry(model).spec, metrics)
+    checkpoint = Checkpoint(model, {}, classes, model_entry(model).clip_spec, metrics)
+    return LoadedModel(channels_last(network).eval(), checkpoint)
 
 
 def _whole(model: str, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -53,15 +53,13 @@ def _whole(model: str, tensors: dict[str, Any]) -> dict[str, Any]:
     return {head.get(name, f"backbone.{name}"): tensor for name, tensor in tensors.items()}
 
 
-def frozen_settings(config: TrainConfig) -> dict[str, Any]:
-    """Settings that suit a frozen pretrained backbone: the clips its weights were trained on, and no augmentation.
+def suited(config: TrainConfig) -> TrainConfig:
+    """The configuration with what it leaves open decided: only a frozen pretrained backbone leaves anything open.
 
-    Empty for any other configuration.
+    Its clips are those that its weights were trained on, and not augmented.
     """
-    if not (config.pretrained and config.freeze_backbone):
-        return {}
-    spec = model_entry(config.model).spec
-    settings = {"num_frames": spec.num_frames, "frame_size": spec.frame_size, "augment": False}
-    if spec.sampling == "dense":
-        settings |= {"sampling": "dense", "stride": spec.stride, "fps": spec.fps}
-    return settings
+    clips = model_entry(config.model).clip_spec
+    settings = {"num_frames": clips.num_frames, "frame_size": clips.frame_size, "augment": False}
+    if clips.sampling == "dense":
+        settings |= {"sampling": "dense", "stride": clips.stride, "fps": clips.fps}
+    return config.decided(**settings)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.video import r3d_18
 
-from varec_lib.data.transforms import KINETICS, PreprocessSpec
+from varec_lib.data.clip_spec import KINETICS, ClipSpec
 from varec_lib.models.registry import register_model
 
 
@@ -45,7 +45,7 @@ def pad_time_by_hand(network: nn.Module) -> nn.Module:
 
 
 # As torchvision's weights were trained on Kinetics: 16 consecutive frames at 15 fps.
-SPEC = PreprocessSpec(16, (112, 112), *KINETICS, sampling="dense", stride=1, short_side=128, fps=15.0)
+SPEC = ClipSpec(16, (112, 112), *KINETICS, sampling="dense", stride=1, short_side=128, fps=15.0)
 
 
 @register_model("r3d18", SPEC)

@@ -1,4 +1,4 @@
-"""Models by name. `@register_model("mymodel")` is all that a model of your own needs (README, "Your own model").
+"""Models by name. `@register_model("mymodel")` is all that a model of your own needs (docs/your_model.md).
 
 A registered builder takes `num_classes` and any of `num_frames`, `frame_size`, `backbone`, by name, and returns a
 module that maps normalised clips `(B, T, C, H, W)` to class scores `(B, num_classes)`. If the module has an attribute
@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.errors import ConfigError
 
 Builder = Callable[..., nn.Module]
@@ -26,20 +26,20 @@ class ModelEntry:
     """A builder, and what the input of its pretrained weights looks like."""
 
     build: Builder
-    spec: PreprocessSpec
+    clip_spec: ClipSpec
 
 
 _MODELS: dict[str, ModelEntry] = {}
 
 
-def register_model(name: str, spec: PreprocessSpec | None = None) -> Callable[[Builder], Builder]:
+def register_model(name: str, clip_spec: ClipSpec | None = None) -> Callable[[Builder], Builder]:
     """Decorator that makes a builder (a function or an `nn.Module` class) known as `--model name`.
 
-    Of `spec`, training takes the normalisation (ImageNet's by default); the rest is for pretrained weights.
+    Of `clip_spec`, training takes the normalisation (ImageNet's by default); the rest is for pretrained weights.
     """
 
     def register(build: Builder) -> Builder:
-        _MODELS[name] = ModelEntry(build, spec or PreprocessSpec(16, (112, 112), *IMAGENET))
+        _MODELS[name] = ModelEntry(build, clip_spec or ClipSpec(16, (112, 112), *IMAGENET))
         return build
 
     return register
@@ -47,8 +47,6 @@ def register_model(name: str, spec: PreprocessSpec | None = None) -> Callable[[B
 
 def model_names() -> list[str]:
     """Names that `--model` takes now."""
-    from varec_lib.models import cnn_lstm, frame_average, i3d, r3d18  # noqa: F401  (importing registers)
-
     return sorted(_MODELS)
 
 

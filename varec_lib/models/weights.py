@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor
 
 from varec_lib.errors import ConfigError
-from varec_lib.models import i3d
+from varec_lib.models.flax_i3d import from_flax
 
 SHOWN = ("resnet18", "resnet50", "mobilenet_v2")  # of torchvision's image classifiers
 
@@ -126,17 +126,17 @@ def weights_for(model: str, backbone: str) -> Weights:
 
 def _of_torchvision(name: str, model: str) -> Weights:
     """torchvision describes its weights itself."""
-    about = torchvision.models.get_model_weights(name).DEFAULT
-    (dataset, accuracy) = next(iter(about.meta["_metrics"].items()))
+    published = torchvision.models.get_model_weights(name).DEFAULT
+    (dataset, accuracy) = next(iter(published.meta["_metrics"].items()))
     level = ", video level: 5 clips" if dataset == "Kinetics-400" else ""
-    address = Url(about.url)
+    address = Url(published.url)
     return Weights(
         name=f"{model}_{'kinetics400' if dataset == 'Kinetics-400' else 'imagenet'}",
         model=model,
         trained_on=dataset,
         published=f"{accuracy['acc@1']:.1f} top-1, {accuracy['acc@5']:.1f} top-5 (torchvision's documentation{level})",
         licence="BSD-3-Clause (torchvision; the training data have terms of their own)",
-        megabytes=about.meta["_file_size"],
+        megabytes=published.meta["_file_size"],
         sha256=address.file.rsplit("-", 1)[-1].split(".")[0],
         source=address,
     )
@@ -148,7 +148,7 @@ def to_state_dict(weights: Weights, content: Any) -> dict[str, Tensor]:
     Raises `KeyError` or `ValueError` where it holds something else.
     """
     if weights.model == "i3d":
-        return i3d.from_flax(content)
+        return from_flax(content)
     # An older torchvision's names; the order of the layers is the same.
     network = torchvision.models.get_model(weights.model).state_dict()
     names = [name for name in network if not name.startswith("classifier.")]
