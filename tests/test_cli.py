@@ -11,17 +11,22 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import pytest
 import torch
 import tyro
+from annotated_types import Interval
+from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file
 from torch import nn
 
 from varec_lib import cli
 from varec_lib.config import TrainConfig
+from varec_lib.errors import ConfigError
 from varec_lib.models.registry import register_model
+from varec_lib.training.experiment import latest_experiment
 
 VAREC = Path(sys.executable).with_name("varec")
 DEFAULTS = {
@@ -82,13 +87,13 @@ def test_help_of_train_lists_every_flag_with_its_default(capsys):
     shown = capsys.readouterr().out
     assert all(flag.replace("_", "-") in shown for flag in DEFAULTS)
     shown = " ".join(shown.replace("│", " ").split())  # a default may stand on the next line
-    assert all(f"(default: {value})" in shown for value in ("r3d18", "100", "32", "0.001", "16", "112 112", "plateau"))
+    assert all(f"(default: {value}" in shown for value in ("r3d18", "100", "32", "0.001", "16", "112 112", "plateau"))
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_flag_has_a_sentence(command):
     """The sentence is the docstring below the field; `--help` shows it."""
-    kind = cli.COMMANDS[command][0]
+    kind = cli.command(command).Options
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     for field, after in zip(tree.body, [*tree.body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign):
@@ -99,7 +104,7 @@ def test_every_flag_has_a_sentence(command):
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_shows_every_flag_and_its_sentence(command, capsys):
-    kind = cli.COMMANDS[command][0]
+    kind = cli.command(command).Options
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command.split(), "--help"])
     assert stopped.value.code == 0
@@ -238,7 +243,7 @@ def test_error_of_use_is_one_line(arguments, message, tiny_checkpoint, numbered_
 def test_error_of_a_real_process_has_no_traceback(tmp_path):
     done = subprocess.run([VAREC, "train", "--data", "absent"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("varec: absent: no such folder.")
+    assert done.stderr.startswith("varec: ") and "absent: no such folder" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -358,7 +363,7 @@ def test_data_store_names_what_cannot_be_used(numbered_dataset, tmp_path, capsys
     assert "28 videos" in shown
     assert "alpha_0.mkv" in shown
     assert "beta_0.mkv: no such file" in shown
-    assert len(list(tmp_path.glob("store/*/32px-5fps-jpeg/index.csv"))) == 1
+    assert len(list(tmp_path.glob("store/*/32px-5fps-jpeg/store.json"))) == 1
 
 
 def modules_after(code: str) -> set[str]:
@@ -378,3 +383,58 @@ def test_help_loads_nothing_heavy(arguments):
     loaded = modules_after(run)
     assert "varec_lib.cli" in loaded
     assert not loaded & {"torch", "cv2", "pandas", "matplotlib", "numpy", "sklearn", "accelerate"}
+
+
+def test_a_folder_for_the_answers_is_made_before_they_are_found(tiny_checkpoint, numbered_dataset, tmp_path, capsys):
+    csv = tmp_path / "new" / "deeper" / "videos.csv"
+    words = ["evaluate", str(tiny_checkpoint), "--data", str(numbered_dataset), "--num_workers", "0"]
+    assert cli.main([*words, "--csv", str(csv)]) == 0
+    assert len(pd.read_csv(csv)) == 6
+
+
+def test_home_is_meant_by_a_tilde_in_every_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = parsed("--experiments_dir=~/exp", "--weights=~/w.pt", "--plugin=~/p.py", "--resume=~/r", "--data=~/d")
+    assert config.experiments_dir == tmp_path / "exp"
+    assert {config.weights, config.plugin, config.resume, config.data_dir} == {
+        tmp_path / "w.pt", tmp_path / "p.py", tmp_path / "r", tmp_path / "d",
+    }  # fmt: skip
+    assert cli.main(["evaluate", "~/absent", "--data", "~/d"]) == 2
+    assert cli.main(["predict", "~/v.avi", "--checkpoint=~/absent"]) == 2
+    assert capsys.readouterr().err.count(str(tmp_path)) == 2
+    assert not list(Path.cwd().glob("~*"))
+
+
+def test_an_experiment_goes_on_from_wherever_it_is_resumed(small_run, numbered_dataset, tmp_path, monkeypatch):
+    """Relative folders were meant from where the run was started."""
+    Interruptible.steps, Interruptible.stop = 0, 7
+    monkeypatch.chdir(numbered_dataset.parent)
+    small_run[small_run.index("--data") + 1] = numbered_dataset.name
+    assert cli.main(small_run) == 130
+    Interruptible.stop = 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--resume", f"runs/{folder.name}"]) == 0
+    assert latest_experiment("runs", data_dir=numbered_dataset).folder.resolve() == folder
+    assert latest_experiment("runs", data_dir=tmp_path) is None
+
+
+def test_a_relative_name_with_a_colon(tiny_checkpoint, write_video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "plain.mkv", 12).rename("2024-11-14T22:57:44.mkv")
+    assert cli.main(["predict", "2024-11-14T22:57:44.mkv", "--checkpoint", str(tiny_checkpoint)]) == 0
+
+
+def test_a_new_flag_is_a_field_and_nothing_else():
+    """Its type, range and sentence stand beside it; the command line, its errors and `config.json` follow."""
+
+    @dataclass(config=TrainConfig.__pydantic_config__)
+    class More(TrainConfig):
+        strength: Annotated[float, Interval(ge=0, lt=2)] = 0.5
+        """How strong it is."""
+
+    assert tyro.cli(More, args=["--strength", "1.5"]).to_dict()["strength"] == 1.5
+    with pytest.raises(ConfigError, match=r"strength is 3\.0"):
+        More(strength=3.0)
+    with pytest.raises(ConfigError, match="strength is 'much'"):
+        More(strength="much")

@@ -1,62 +1,35 @@
-"""The `varec` command: it parses and calls, nothing more."""
+"""The `varec` command: it finds a command in `varec_lib.commands` and calls it, nothing more."""
 
+import importlib
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from types import ModuleType
 
-import tyro
+from varec_lib.errors import VarecError
 
-from varec_lib import commands, handlers
-from varec_lib.config import TrainConfig
-from varec_lib.errors import ResumeError, VarecError
-
-
-def _resumed(argv: list[str]) -> TrainConfig | None:
-    """The settings of the experiment that --resume names: they are the defaults of all other flags then."""
-    words = [word for argument in argv for word in argument.split("=", 1)]
-    if "--resume" not in words[:-1]:
-        return None
-    file = Path(words[words.index("--resume") + 1]) / "config.json"
-    if not file.is_file():
-        raise ResumeError(f"{file.parent}: not an experiment folder (it has no config.json).")
-    return TrainConfig.load(file)
-
-
-def _for_frozen(command: TrainConfig | commands.Bench) -> TrainConfig | commands.Bench | None:
-    """The same command with the defaults that a frozen pretrained backbone changes; flags still win over them."""
-    from varec_lib.models.pretrained import frozen_settings
-    from varec_lib.models.registry import load_plugin
-
-    config = command.config if isinstance(command, commands.Bench) else command
-    if config.plugin:
-        load_plugin(config.plugin)
-    settings = frozen_settings(config)
-    if not settings:
-        return None
-    if isinstance(command, commands.Bench):
-        settings["batch_size"] = commands.Bench().config.batch_size
-    default = TrainConfig(model=config.model, **settings)
-    return commands.Bench(default) if isinstance(command, commands.Bench) else default
-
-
-COMMANDS: dict[str, tuple[type, Callable[..., int], str]] = {
-    "train": (TrainConfig, handlers.train, "Train a model on a dataset folder."),
-    "evaluate": (commands.Evaluate, handlers.evaluate, "Test a checkpoint on a dataset."),
-    "predict": (commands.Predict, handlers.predict, "Say what is in a video, or in many."),
-    "weights": (commands.Weights, handlers.weights, "List published weights."),
-    "weights get": (commands.WeightsGet, handlers.weights_get, "Fetch some of them."),
-    "data demo": (commands.DataDemo, handlers.data_demo, "Draw the embedded dataset."),
-    "data check": (commands.DataCheck, handlers.data_check, "Find videos that cannot be used."),
-    "data store": (commands.DataStore, handlers.data_store, "Decode a dataset once, for fast training."),
-    "bench": (commands.Bench, handlers.bench, "Measure where the time of a training goes."),
-    "env": (commands.Env, handlers.env, "Say what this machine is, for a report of a problem."),
-    "app": (commands.App, handlers.app, "Serve the predictor as a web page."),
-    "course": (commands.Course, handlers.course, "Run the notebooks."),
+# Each is a module of varec_lib.commands; `data check` is data_check.
+COMMANDS = {
+    "train": "Train a model on a dataset folder.",
+    "evaluate": "Test a checkpoint on a dataset.",
+    "predict": "Say what is in a video, or in many.",
+    "weights": "List published weights.",
+    "weights get": "Fetch some of them.",
+    "data demo": "Draw the embedded dataset.",
+    "data check": "Find videos that cannot be used.",
+    "data store": "Decode a dataset once, for fast training.",
+    "bench": "Measure where the time of a training goes.",
+    "env": "Say what this machine is, for a report of a problem.",
+    "app": "Serve the predictor as a web page.",
+    "course": "Run the notebooks.",
 }
 
 
+def command(name: str) -> ModuleType:
+    """The module of a command, with its `Options` and `run`."""
+    return importlib.import_module(f"varec_lib.commands.{name.replace(' ', '_')}")
+
+
 def _usage() -> str:
-    lines = [f"  varec {name:12s} {text}" for name, (_, _, text) in COMMANDS.items()]
+    lines = [f"  varec {name:12s} {text}" for name, text in COMMANDS.items()]
     return "Recognising human actions in video: the commands behind the course.\n\n" + "\n".join(
         [*lines, "\n`varec COMMAND --help` lists the options of a command."]
     )
@@ -73,15 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"varec: there is no command {name!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
-    kind, run, description = COMMANDS[name]
-    argv = argv[len(name.split()) :]
     try:
-        resumed = _resumed(argv) if kind is TrainConfig else None
-        defaults = {"default": resumed} if resumed else {}
-        command = tyro.cli(kind, prog=f"varec {name}", description=description, args=argv, **defaults)
-        if kind in (TrainConfig, commands.Bench) and not resumed and (default := _for_frozen(command)):
-            command = tyro.cli(kind, args=argv, default=default)
-        return run(command)
+        return _run(name, argv[len(name.split()) :])
     except VarecError as error:
         print(f"varec: {error}", file=sys.stderr)
         return 2
@@ -94,6 +60,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("varec: interrupted", file=sys.stderr)
         return 130
+
+
+def _run(name: str, words: list[str]) -> int:
+    import tyro
+
+    module = command(name)
+    how = {"prog": f"varec {name}", "description": COMMANDS[name], "args": words}
+    options = tyro.cli(module.Options, **how)
+    if defaults := getattr(module, "defaults", lambda options: None)(options):  # they depend on what was said
+        options = tyro.cli(module.Options, **how, default=defaults)
+    return module.run(options)
 
 
 if __name__ == "__main__":

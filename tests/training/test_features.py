@@ -159,7 +159,7 @@ def test_the_second_run_computes_nothing(frozen_config, first, assert_same_run):
 @pytest.mark.parametrize("others", [{}, {"store": "jpeg"}], ids=["raw", "jpeg"])
 def test_no_frames_are_stored_for_clips_that_are_read_once(frozen_config, first, others, weights_of):
     experiment, _ = first(**others)
-    assert files(frozen_config()) and not list(frozen_config().store_dir.glob("*/*/frames-*.bin"))
+    assert files(frozen_config()) and not list(frozen_config().store_dir.glob("*/*/*/*.bin"))
     raw, seen = run(frozen_config())
     assert seen == 0  # they come from the videos: however frames would be stored, features are the same
     for name, tensor in weights_of(raw).items():
@@ -169,7 +169,7 @@ def test_no_frames_are_stored_for_clips_that_are_read_once(frozen_config, first,
 def test_frames_that_are_stored_already_are_used(frozen_config, monkeypatch):
     config = frozen_config()
     train(config.replaced(freeze_backbone=False), progress=False)
-    assert list(config.store_dir.glob("*/*/frames-*.bin"))
+    assert list(config.store_dir.glob("*/*/*/*.bin"))
     feeds = []
     monkeypatch.setattr(FeatureFeed, "prepare", lambda feed, model: feeds.append(feed) or exit("seen"))
     with pytest.raises(SystemExit, match="seen"):

@@ -20,10 +20,10 @@ from torch import nn
 
 from varec_lib.cli import main
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import TrainBatch
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
-from varec_lib.evaluation.evaluate import class_probabilities
 from varec_lib.models.backbone import channels_last, freeze
+from varec_lib.models.checkpoint import Checkpoint, LoadedModel
 from varec_lib.models.precision import autocast, processor
 from varec_lib.models.registry import build_model, model_names
 from varec_lib.training.bench import bench
@@ -74,7 +74,8 @@ def results_of(name: str, backbone: str, precision: str) -> Iterator[float]:
         yield float(model.eval().classify(features).sum())
 
     shown = (255 * clips[:, None]).to(torch.uint8)
-    yield float(class_probabilities(model, shown, PreprocessSpec(FRAMES, SIZE, *IMAGENET), precision).sum())
+    checkpoint = Checkpoint(name, {}, [], ClipSpec(FRAMES, SIZE, *IMAGENET))
+    yield float(LoadedModel(model, checkpoint, precision).probabilities(shown).sum())
 
 
 def agreement(name: str) -> float:

@@ -39,7 +39,7 @@ def test_killed_twice_in_mid_epoch(start, train_command, the_experiment, whole, 
     second.kill()
     assert "Continuing in epoch 1 after" in second.shown
     assert len(experiment.history) == 1
-    (experiment.folder / f"{LAST}.partial").write_bytes(b"killed while saving")
+    (experiment.folder / f"{LAST}.7.partial").write_bytes(b"killed while saving")
     assert resume(experiment) == 0
     assert the_experiment() == experiment
     assert_same_run(whole(save_minutes=0), experiment)

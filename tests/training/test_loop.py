@@ -19,10 +19,11 @@ from varec_lib.data.dataset import EpochBatches, VideoFiles
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import StoredFrames
 from varec_lib.errors import ConfigError, DataError, TrainingError, WeightsError
+from varec_lib.evaluation import metrics
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
-from varec_lib.evaluation.metrics import selective, sure_above
+from varec_lib.evaluation.metrics import selective, sure_above, sure_answers
 from varec_lib.models.checkpoint import load_checkpoint
-from varec_lib.models.precision import default_device
+from varec_lib.models.device import default_device
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import loop as loop_module
 from varec_lib.training import state as state_module
@@ -67,7 +68,7 @@ def test_results_have_everything(experiment):
         "precision", "seed", "versions", "test",
     } <= results.keys()  # fmt: skip
     assert (results["model"], results["epochs_run"], results["precision"], results["seed"]) == ("tiny", 2, "fp32", 5)
-    assert results["num_parameters"] == sum(p.numel() for p in load_checkpoint(experiment.folder)[0].parameters())
+    assert results["num_parameters"] == sum(p.numel() for p in load_checkpoint(experiment.folder).network.parameters())
     assert results["versions"]["torch"] == torch.__version__
     test = results["test"]
     assert {
@@ -89,7 +90,7 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
     assert history["epoch"].tolist() == [1, 2]
     assert list(history.columns) == [
         "epoch", "stage", "lr", "train_loss", "train_top1", "seconds", "clips_per_second", "data_wait", "val_loss",
-        "val_top1", "sure_above",
+        "val_top1", "sure_above", "sure_right", "sure_videos",
     ]  # fmt: skip
     assert history["data_wait"].between(0, 1).all()
     assert (history["seconds"] > 0).all()
@@ -98,11 +99,13 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
     )  # all clips, not all batches
     best = history.sort_values(["val_top1", "val_loss"], ascending=[False, True]).iloc[0]
     assert experiment.results["best_epoch"] == best["epoch"]
-    assert load_checkpoint(experiment.folder)[1].metrics == {
+    assert load_checkpoint(experiment.folder).checkpoint.metrics == {
         "epoch": best["epoch"],
         "val_top1": pytest.approx(best["val_top1"]),
         "val_loss": pytest.approx(best["val_loss"]),
         "sure_above": pytest.approx(best["sure_above"]),
+        "sure_right": best["sure_right"],
+        "sure_videos": best["sure_videos"],
     }
 
 
@@ -111,13 +114,16 @@ def test_what_counts_as_sure_is_fitted_on_the_validation_videos_of_the_saved_wei
     tiny_config, numbered_dataset, monkeypatch, others
 ):
     lenient = partial(sure_above, accuracy=0.1)  # so that a model of three epochs is sure of something
+    monkeypatch.setattr(metrics, "ENOUGH", 1)
     monkeypatch.setattr(loop_module, "sure_above", lenient)
     experiment = train(tiny_config(epochs=3, views=2, **others), progress=False)
-    threshold = load_checkpoint(experiment.folder)[1].metrics["sure_above"]
+    fitted = load_checkpoint(experiment.folder).checkpoint.metrics
+    threshold = fitted["sure_above"]
     options = {"batch_size": 4, "precision": "fp32", "progress": False}
     val = evaluate_checkpoint(experiment.folder, numbered_dataset, split="val", **options)
     assert 1 / 3 < threshold < 1
     assert threshold == pytest.approx(lenient(val), rel=1e-5)
+    assert (fitted["sure_right"], fitted["sure_videos"]) == sure_answers(val, threshold)
     results = experiment.results
     test = evaluate_checkpoint(experiment.folder, numbered_dataset, views=2, **options)
     assert results["sure_above"] == threshold
@@ -248,7 +254,7 @@ def test_non_finite_loss_names_its_clips_and_spoils_nothing(
     expected = order_of_epoch(config, 2)[4 * (batch - 1) : 4 * batch]
     assert re.search(r"\((.*?)\)", message)[1].split(", ") == expected
     assert all(advice in message for advice in ("--lr", "--clip_grad 1", f"varec train --resume {folder}"))
-    model, about = load_checkpoint(folder)
+    model, about, _ = load_checkpoint(folder)
     assert about.metrics["epoch"] == 1
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     assert len(Experiment(folder).history) == 1
@@ -370,7 +376,7 @@ def test_ctrl_c_keeps_the_best_checkpoint(start, train_command, the_experiment, 
     assert results["stopped"] == "interrupted"
     assert results["test"] is None
     assert results["epochs_run"] >= 1
-    assert load_checkpoint(experiment.folder)[1].metrics["epoch"] == results["best_epoch"]
+    assert load_checkpoint(experiment.folder).checkpoint.metrics["epoch"] == results["best_epoch"]
     state = torch.load(experiment.folder / LAST, weights_only=True)
     assert (state["epoch"], len(state["history"])) == (results["epochs_run"] + 1, results["epochs_run"])
 

@@ -118,8 +118,8 @@ def test_every_epoch_trains_and_validates_on_clips_of_its_stage(config):
 def test_the_best_epoch_is_one_of_the_last_stage_and_its_checkpoint_says_the_full_size(config, numbered_dataset):
     experiment = train(config(), progress=False)
     assert experiment.results["best_epoch"] == 5  # whatever small clips gave
-    about = load_checkpoint(experiment.folder)[1]
-    assert about.preprocess.frame_size == tuple(about.arguments["frame_size"]) == (64, 64)
+    about = load_checkpoint(experiment.folder).checkpoint
+    assert about.clip_spec.frame_size == tuple(about.arguments["frame_size"]) == (64, 64)
     again = evaluate_checkpoint(experiment.folder, numbered_dataset, precision="fp32", progress=False)
     assert again.top_k(1) == experiment.results["test"]["top1"]
 
@@ -134,7 +134,7 @@ def test_a_training_stopped_among_small_clips_keeps_a_checkpoint_for_small_clips
 
     monkeypatch.setattr(Trainer, "record", stop_after_the_second)
     experiment = train(config(), progress=False)
-    assert load_checkpoint(experiment.folder)[1].preprocess.frame_size == (32, 32)
+    assert load_checkpoint(experiment.folder).checkpoint.clip_spec.frame_size == (32, 32)
     evaluate_checkpoint(experiment.folder, numbered_dataset, precision="fp32", progress=False)
 
 

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.dataset import TrainBatch, TrainClips, balancing_weights
-from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.errors import TrainingError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import loop
@@ -333,11 +333,11 @@ def test_the_average_is_what_is_validated_saved_and_tested(tiny_config, weights_
     assert history_of(plain)["val_loss"].tolist() != history_of(averaged)["val_loss"].tolist()
 
 
-PREPROCESS = PreprocessSpec(2, (16, 16), (0.0,) * 3, (1.0,) * 3)
+CLIP_SPEC = ClipSpec(2, (16, 16), (0.0,) * 3, (1.0,) * 3)
 
 
 def inputs(**settings: object) -> Inputs:
-    return Inputs(TrainConfig(**{"augment": False, "num_frames": 2, "frame_size": (16, 16)} | settings), PREPROCESS, 3)
+    return Inputs(TrainConfig(**{"augment": False, "num_frames": 2, "frame_size": (16, 16)} | settings), CLIP_SPEC, 3)
 
 
 def flat_clips() -> TrainBatch:

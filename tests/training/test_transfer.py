@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from varec_lib import cli
-from varec_lib.commands import Bench
+from varec_lib.commands import bench
+from varec_lib.commands import train as train_command
 from varec_lib.config import TrainConfig
-from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.models.backbone import freeze
 from varec_lib.models.checkpoint import load_checkpoint
+from varec_lib.models.pretrained import suited
 from varec_lib.models.registry import build_model
 from varec_lib.predictor.predict import Predictor
 from varec_lib.training import setup
@@ -27,11 +29,17 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 FROZEN = ["--pretrained", "--freeze_backbone"]
 
 
+def decided(options: TrainConfig) -> TrainConfig:
+    """What would be trained with, its folders as they were written."""
+    setup.resolved(options)  # knows the models of the plugin now
+    return suited(options)
+
+
 @pytest.fixture
 def configured(monkeypatch):
     """`parse(*words)`: the configuration that `varec train` with these words would train with."""
     seen: list[TrainConfig] = []
-    monkeypatch.setitem(cli.COMMANDS, "train", (TrainConfig, lambda config: seen.append(config) or 0, ""))
+    monkeypatch.setattr(train_command, "run", lambda options: seen.append(decided(options)) or 0)
 
     def parse(*words: object) -> TrainConfig:
         assert cli.main(["train", *map(str, words)]) == 0
@@ -60,6 +68,11 @@ def words(settings):
 # The defaults of a frozen pretrained backbone
 
 
+def frozen(model: str, **settings: object) -> TrainConfig:
+    """A configuration that leaves nothing open."""
+    return TrainConfig(model=model, pretrained=True, freeze_backbone=True, augment=False, **settings).decided()
+
+
 SUITED = {
     "i3d": {"num_frames": 64, "frame_size": (224, 224), "sampling": "dense", "stride": 1, "fps": 25.0},
     "r3d18": {"num_frames": 16, "frame_size": (112, 112), "sampling": "dense", "stride": 1, "fps": 15.0},
@@ -70,20 +83,20 @@ SUITED = {
 
 @pytest.mark.parametrize("model", SUITED)
 def test_clips_of_a_frozen_pretrained_backbone_are_as_its_weights_know_them(configured, model):
-    expected = TrainConfig(model=model, pretrained=True, freeze_backbone=True, augment=False, **SUITED[model])
+    expected = frozen(model, **SUITED[model])
     assert configured("--model", model, *FROZEN) == expected
     assert expected.experiment_name == model
 
 
 @pytest.mark.parametrize("model", SUITED)
 def test_they_are_what_a_benchmark_of_it_measures(monkeypatch, model):
-    seen: list[Bench] = []
-    monkeypatch.setitem(cli.COMMANDS, "bench", (Bench, lambda command: seen.append(command) or 0, ""))
+    seen: list[bench.Options] = []
+    monkeypatch.setattr(bench, "run", lambda options: seen.append(options) or 0)
     assert cli.main(["bench", "--model", model, *FROZEN, "--steps", "7", "--num_workers", "1"]) == 0
-    suited = TrainConfig(model=model, pretrained=True, freeze_backbone=True, augment=False, **SUITED[model])
-    assert seen == [Bench(suited.replaced(batch_size=8, num_workers=1), steps=7)]
+    expected = frozen(model, **SUITED[model], batch_size=8, num_workers=1)
+    assert (seen[0].steps, suited(seen[0].config).to_dict()) == (7, expected.to_dict())
     assert cli.main(["bench", "--model", model, "--batch_size", "4"]) == 0
-    assert seen[1] == Bench(TrainConfig(batch_size=4).replaced(model=model))
+    assert seen[1].config.to_dict() == TrainConfig(model=model, batch_size=4).to_dict()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +117,7 @@ def test_they_are_what_a_benchmark_of_it_measures(monkeypatch, model):
 )
 @pytest.mark.parametrize("before", [False, True])
 def test_flags_win_over_these_defaults_wherever_they_stand(configured, words, settings, before):
-    suited = TrainConfig(model="i3d", pretrained=True, freeze_backbone=True, augment=False, **SUITED["i3d"])
+    suited = frozen("i3d", **SUITED["i3d"])
     always = ["--model", "i3d", *FROZEN]
     found = configured(*words.split(), *always) if before else configured(*always, *words.split())
     assert found == suited.replaced(**settings)
@@ -126,10 +139,10 @@ def test_otherwise_the_ordinary_defaults_stay(configured, words, settings):
 
 def test_a_model_of_your_own_says_what_its_weights_know(configured, tmp_path):
     file = tmp_path / "mine.py"
-    spec = PreprocessSpec(40, (96, 128), (0.5,) * 3, (0.5,) * 3, sampling="dense", stride=3, fps=12.5)
+    spec = ClipSpec(40, (96, 128), (0.5,) * 3, (0.5,) * 3, sampling="dense", stride=3, fps=12.5)
     file.write_text(
         "from torch import nn\n"
-        "from varec_lib.data.transforms import PreprocessSpec\n"
+        "from varec_lib.data.clip_spec import ClipSpec\n"
         "from varec_lib.models.registry import register_model\n\n"
         f"@register_model('transfer_mine', {spec!r})\n"
         "def mine(num_classes):\n"
@@ -143,7 +156,7 @@ def test_a_model_of_your_own_says_what_its_weights_know(configured, tmp_path):
 
 
 def test_a_resumed_run_keeps_the_settings_it_had(configured, tmp_path):
-    had = TrainConfig(model="i3d", pretrained=True, freeze_backbone=True, num_frames=8, experiment_name="mine")
+    had = frozen("i3d", num_frames=8, experiment_name="mine")
     had.save(tmp_path / "config.json")
     assert configured("--resume", tmp_path) == had.replaced(resume=tmp_path)
     assert configured("--resume", tmp_path, "--epochs", 3) == had.replaced(resume=tmp_path, epochs=3)
@@ -181,7 +194,7 @@ def test_a_head_learns_on_the_frozen_features_of_i3d(i3d_weights, words, the_exp
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
 
-    weights, about = load_file(experiment.best_checkpoint), load_checkpoint(experiment.folder)[1]
+    weights, about = load_file(experiment.best_checkpoint), load_checkpoint(experiment.folder).checkpoint
     published = load_file(i3d_weights)
     for name, tensor in weights.items():
         if name.startswith("head."):
@@ -189,8 +202,8 @@ def test_a_head_learns_on_the_frozen_features_of_i3d(i3d_weights, words, the_exp
         else:
             assert torch.equal(tensor, published[name]), name
     mean = std = (0.5,) * 3
-    spec = PreprocessSpec(64, (224, 224), mean, std, sampling="dense", stride=1, short_side=256, fps=25.0)
-    assert about.preprocess == spec
+    spec = ClipSpec(64, (224, 224), mean, std, sampling="dense", stride=1, short_side=256, fps=25.0)
+    assert about.clip_spec == spec
     video = one_of_each / "videos" / "beta" / "beta_0.mkv"
     assert {name for name, _ in Predictor.load(experiment.folder).predict(video).top} == {"alpha", "beta", "gamma"}
 

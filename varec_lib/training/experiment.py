@@ -6,7 +6,6 @@ experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
+from varec_lib.files import write_text
 from varec_lib.models.checkpoint import BEST, load_checkpoint
 
 
@@ -46,7 +46,7 @@ class Experiment:
                         raise
             for sub in ("checkpoints", "plots"):
                 (folder / sub).mkdir()
-            _write(folder / "launch.json", json.dumps(launch or {}) + "\n")
+            write_text(folder / "launch.json", json.dumps(launch or {}) + "\n")
             config.save(folder / "config.json")
         except OSError as error:
             raise ConfigError(
@@ -90,21 +90,15 @@ class Experiment:
 
     def load_best(self) -> nn.Module:
         """The best model, in evaluation mode on the CPU."""
-        return load_checkpoint(self.best_checkpoint)[0]
+        return load_checkpoint(self.best_checkpoint).network
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes `results.json` in one step, so that a reader never sees half of it."""
-        _write(self.folder / "results.json", json.dumps(results, indent=2) + "\n")
+        write_text(self.folder / "results.json", json.dumps(results, indent=2) + "\n")
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch."""
-        _write(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+        write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
 def finished_experiments(experiments_dir: Path | str) -> Iterator[Experiment]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from filelock import FileLock
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -28,11 +26,12 @@ from varec_lib.data.dataset import (
     class_numbers,
     make_loader,
 )
-from varec_lib.data.store import FrameStore, gigabytes
+from varec_lib.data.store import FrameStore
 from varec_lib.errors import StoreError
 from varec_lib.evaluation.evaluate import clips_at_a_time, evaluation_loader, predict_batches, predict_table
 from varec_lib.evaluation.metrics import Predictions
-from varec_lib.models.checkpoint import Checkpoint
+from varec_lib.files import gigabytes, lacking, locked, write_text
+from varec_lib.models.checkpoint import Checkpoint, LoadedModel
 from varec_lib.models.precision import autocast
 from varec_lib.training.multigrid import Stage, stages_of
 from varec_lib.training.state import dataset_fingerprint
@@ -45,19 +44,19 @@ class ClipFeed:
     def __init__(
         self,
         config: TrainConfig,
-        about: Checkpoint,
+        checkpoint: Checkpoint,
         table: pd.DataFrame,
         store: FrameStore | None,
         accelerator: Accelerator,
         precision: str,
         progress: bool,
     ) -> None:
-        self.config, self.about, self.table, self.store = config, about, table, store
+        self.config, self.checkpoint, self.table, self.store = config, checkpoint, table, store
         self.accelerator, self.precision, self.progress = accelerator, precision, progress
         rows = self.split("train")
-        self.labels = class_numbers(rows, about.classes)
+        self.labels = class_numbers(rows, checkpoint.classes)
         self.paths = rows["path"].to_numpy()
-        self.inputs = Inputs(config, about.preprocess, len(about.classes))
+        self.inputs = Inputs(config, checkpoint.clip_spec, len(checkpoint.classes))
         self.stage: Stage | None = None
         self.enter(stages_of(config)[-1])
 
@@ -66,10 +65,10 @@ class ClipFeed:
         if stage == self.stage:
             return
         self.stage, config = stage, self.config
-        spec = replace(self.about.preprocess, num_frames=stage.num_frames, frame_size=stage.frame_size)
-        self.about = replace(self.about, preprocess=spec)
+        clips = replace(self.checkpoint.clip_spec, num_frames=stage.num_frames, frame_size=stage.frame_size)
+        self.checkpoint = replace(self.checkpoint, clip_spec=clips)
         self.clips = TrainClips(
-            self.frames("train"), self.labels, spec,
+            self.frames("train"), self.labels, clips,
             augment=config.augment, seed=config.seed, fixed_views=self.fixed_views,
         )  # fmt: skip
         self.batches = self.batches_of(stage)
@@ -104,29 +103,29 @@ class ClipFeed:
         """Frames of a split. JPEG frames differ slightly from the video's, so testing then reads the files."""
         rows = self.split(split)
         if self.store is None or (split == "test" and self.config.store == "jpeg"):
-            return VideoFiles(rows, self.about.preprocess)
+            return VideoFiles(rows, self.checkpoint.clip_spec)
         return self.store.frames_of(rows)
 
     def predict(self, model: nn.Module, split: str, views: int = 1) -> Predictions:
         """Predictions for a split; every process gets all of them."""
+        config = self.config
         return predict_table(
-            model, self.split(split), self.about.classes, self.about.preprocess, source=self.frames(split),
-            views=views, batch_size=self.config.batch_size, num_workers=self.config.num_workers,
-            precision=self.precision, progress=self.progress,
+            self.loaded(model), self.split(split), source=self.frames(split), views=views,
+            batch_size=config.batch_size, num_workers=config.num_workers, progress=self.progress,
         )  # fmt: skip
+
+    def loaded(self, model: nn.Module) -> LoadedModel:
+        """The model as evaluation takes it."""
+        return LoadedModel(model, self.checkpoint, self.precision)
 
     def validate(self, model: nn.Module) -> Predictions:
         """Predictions for the validation split."""
-        about = self.about
         if self.val_loader is None:
             self.val_loader = evaluation_loader(
-                self.frames("val"), about.preprocess, batch_size=self.config.batch_size,
+                self.frames("val"), self.checkpoint.clip_spec, batch_size=self.config.batch_size,
                 num_workers=self.config.num_workers,
             )  # fmt: skip
-        return predict_batches(
-            model, self.val_loader, self.split("val"), about.classes, about.preprocess,
-            precision=self.precision, progress=self.progress,
-        )  # fmt: skip
+        return predict_batches(self.loaded(model), self.val_loader, self.split("val"), progress=self.progress)
 
 
 class FeatureFeed(ClipFeed):
@@ -151,7 +150,7 @@ class FeatureFeed(ClipFeed):
         model.eval()
         keys = [(view, row) for view in range(self.fixed_views) for row in range(len(self.clips))]
         self.train_features = self._stored(model, "train", self.clips, keys)
-        self.val_features = self._stored(model, "val", EvalClips(self.frames("val"), self.about.preprocess), None)
+        self.val_features = self._stored(model, "val", EvalClips(self.frames("val"), self.checkpoint.clip_spec), None)
         self.loader = make_loader(
             _FeatureClips(self.train_features, self.labels, self.fixed_views), num_workers=0, batches=self.batches
         )
@@ -169,29 +168,29 @@ class FeatureFeed(ClipFeed):
             with autocast(self.precision, device):
                 scores = model.classify(features)
             parts.append((np.arange(start, start + len(features)), scores.float().softmax(dim=1).cpu().numpy()))
-        return Predictions.gathered(self.split("val"), self.about.classes, parts, views=1)
+        return Predictions.gathered(self.split("val"), self.checkpoint.classes, parts, views=1)
 
     def _stored(self, model: nn.Module, split: str, clips: Dataset, keys: list | None) -> np.ndarray:
         """Features of all clips as a memory map `(N, ...)`; an interrupted computation goes on where it stopped."""
         order = list(range(len(clips))) if keys is None else keys
         folder = self.folder
         file = folder / f"{split}-{self._key(model, split)}.bin"
-        partial, about = file.with_suffix(".partial"), file.with_suffix(".json")
+        partial, facts = file.with_suffix(".partial"), file.with_suffix(".json")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_suffix(".lock")):
-                if not _whole(file, about, len(order)):
+            with locked(file.with_suffix(".lock")):
+                if not _whole(file, facts, len(order)):
                     if file.exists():
                         print(f"The stored features of {split} are damaged and computed again.")
                         file.unlink()
-                    self._compute(model, split, clips, order, partial, about)
+                    self._compute(model, split, clips, order, partial, facts)
                     os.replace(partial, file)
         except OSError as error:
             raise StoreError(
                 f"{folder}: features could not be stored ({error.strerror}). What is finished is kept. Make room, or "
                 "choose another --store_dir, or --store off."
             ) from error
-        return np.memmap(file, np.float32, "r", shape=(len(order), *_row_shape(about)))
+        return np.memmap(file, np.float32, "r", shape=(len(order), *_row_shape(facts)))
 
     def _key(self, model: nn.Module, split: str) -> str:
         """A hash of everything that decides the features."""
@@ -203,21 +202,28 @@ class FeatureFeed(ClipFeed):
         times = [os.stat(path).st_mtime_ns for path in table["path"]]  # a video may be replaced by one of the same size
         rows = (dataset_fingerprint(table, config.data_dir), times)
         frames = config.store if self.store else None
-        about = (self.about.model, self.about.arguments, self.about.preprocess, self.precision, frames, rows)
-        digest.update(repr((about, draws, torch.__version__)).encode())
+        what = (
+            self.checkpoint.model,
+            self.checkpoint.arguments,
+            self.checkpoint.clip_spec,
+            self.precision,
+            frames,
+            rows,
+        )
+        digest.update(repr((what, draws, torch.__version__)).encode())
         return digest.hexdigest()[:16]
 
-    def _compute(self, model: nn.Module, split: str, clips: Dataset, order: list, partial: Path, about: Path) -> None:
+    def _compute(self, model: nn.Module, split: str, clips: Dataset, order: list, partial: Path, facts: Path) -> None:
         done, device = 0, self.accelerator.device
-        if partial.exists() and (shape := _row_shape(about)):
+        if partial.exists() and (shape := _row_shape(facts)):
             row_bytes = 4 * int(np.prod(shape))
             done = min(partial.stat().st_size // row_bytes, len(order))
             os.truncate(partial, done * row_bytes)
         else:
             partial.unlink(missing_ok=True)
-            about.unlink(missing_ok=True)
+            facts.unlink(missing_ok=True)
         loader = DataLoader(
-            clips, batch_size=clips_at_a_time(self.about.preprocess, self.config.batch_size), sampler=order[done:],
+            clips, batch_size=clips_at_a_time(self.checkpoint.clip_spec, self.config.batch_size), sampler=order[done:],
             num_workers=self.config.num_workers, generator=torch.Generator(),
         )  # fmt: skip
         bar = tqdm(
@@ -229,36 +235,33 @@ class FeatureFeed(ClipFeed):
                 if isinstance(batch, TrainBatch):
                     pixels, _ = self.inputs(TrainBatch(*(part.to(device) for part in batch)))
                 else:
-                    pixels = self.about.preprocess.normalise(batch[0][:, 0].to(device))
+                    pixels = self.checkpoint.clip_spec.normalise(batch[0][:, 0].to(device))
                 features = model.features(pixels).float().cpu().numpy()
-                if not about.exists():
+                if not facts.exists():
                     self._check_space(split, len(order), features[0].nbytes)
-                    draft = about.with_suffix(".json.partial")  # never half written: it tells the size of a row
-                    draft.write_text(json.dumps({"shape": features.shape[1:]}) + "\n", encoding="utf-8")
-                    os.replace(draft, about)
+                    write_text(facts, json.dumps({"shape": features.shape[1:]}) + "\n")
                 stream.write(np.ascontiguousarray(features).data)
 
     def _check_space(self, split: str, count: int, row_bytes: int) -> None:
         """Says how much disk the features will take; refuses if there is less."""
-        need, free = count * row_bytes, shutil.disk_usage(self.folder).free
-        if need > free:
+        need = count * row_bytes
+        if lack := lacking(self.folder, need):
             raise StoreError(
-                f"The features of {split} need {gigabytes(need)}, but {self.folder} has {gigabytes(free)} "
-                "free. Choose another --store_dir, fewer --fixed_views, or --store off."
+                f"The features of {split} need {lack}. Choose another --store_dir, fewer --fixed_views, or --store off."
             )
         print(f"Computing the frozen backbone's features of {count} {split} clips once: {gigabytes(need)}", flush=True)
 
 
-def _row_shape(about: Path) -> list[int] | None:
+def _row_shape(facts: Path) -> list[int] | None:
     """The shape of one clip's features, or None where it was not noted or is damaged."""
     try:
-        return json.loads(about.read_text(encoding="utf-8"))["shape"]
+        return json.loads(facts.read_text(encoding="utf-8"))["shape"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _whole(file: Path, about: Path, rows: int) -> bool:
-    shape = _row_shape(about)
+def _whole(file: Path, facts: Path, rows: int) -> bool:
+    shape = _row_shape(facts)
     return shape is not None and file.exists() and file.stat().st_size == 4 * rows * int(np.prod(shape))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from varec_lib.data.dataset import worker_trouble
 from varec_lib.errors import TrainingError
 from varec_lib.training.experiment import Experiment
 
@@ -32,7 +33,7 @@ def interrupt_as_event() -> Iterator[threading.Event]:
 
 @contextmanager
 def failures_named(experiment: Experiment) -> Iterator[None]:
-    """Turns a full disk, and PyTorch's complaint about a data worker that died, into advice."""
+    """Turns a full disk, and PyTorch's complaints about data workers, into advice."""
     try:
         yield
     except BrokenPipeError:  # whoever read what is printed has gone
@@ -43,12 +44,9 @@ def failures_named(experiment: Experiment) -> Iterator[None]:
             f"this is mended, go on with: varec train --resume {experiment.folder}"
         ) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not (said := worker_trouble(error)):
             raise
-        raise TrainingError(
-            "A data worker died: too little memory (lower --num_workers or --batch_size), or a damaged file. Go on "
-            f"with: varec train --resume {experiment.folder}"
-        ) from error
+        raise TrainingError(f"{said}. Go on with: varec train --resume {experiment.folder}") from error
 
 
 def diverged(what: str, experiment: Experiment) -> TrainingError:

@@ -1,10 +1,10 @@
 """Training, to be read from top to bottom: `train` prepares, `Trainer.run` is the loop (notebook 04)."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -16,17 +16,17 @@ from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ResumeError
-from varec_lib.evaluation.metrics import Predictions, sure_above
+from varec_lib.evaluation.metrics import Predictions, sure_above, sure_answers
 from varec_lib.models.backbone import train_mode
-from varec_lib.models.checkpoint import Checkpoint, save_checkpoint
+from varec_lib.models.checkpoint import save_checkpoint
+from varec_lib.models.registry import parameter_count
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.feed import ClipFeed
 from varec_lib.training.interrupt import diverged, failures_named, interrupt_as_event
 from varec_lib.training.multigrid import RunningStatistics, plan, stage_at
-from varec_lib.training.report import epoch_figures, epoch_line, rank, write_report
+from varec_lib.training.report import Outcome, epoch_figures, epoch_line, finish, rank
 from varec_lib.training.schedule import LearningRate
-from varec_lib.training.setup import prepare
+from varec_lib.training.setup import Run, prepare
 from varec_lib.training.step import NonFinite, OptimiserStep, average_of, make_optimizer
 
 
@@ -42,9 +42,9 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
     with ExitStack() as stack:
         run = prepare(config, progress, stack)
         stack.enter_context(failures_named(run.experiment))
-        trainer = Trainer(*run)
+        trainer = Trainer(run)
         trainer.run()
-        write_report(trainer)
+        trainer.finish()
         trainer.accelerator.wait_for_everyone()
         return trainer.experiment
 
@@ -52,17 +52,11 @@ def train(config: TrainConfig, *, progress: bool = True) -> Experiment:
 class Trainer:
     """State of one run."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        model: nn.Module,
-        feed: ClipFeed,
-        experiment: Experiment,
-        saved: dict[str, Any] | None = None,
-    ) -> None:
-        self.config, self.model, self.feed, self.experiment = config, model, feed, experiment
+    def __init__(self, run: Run) -> None:
+        self.config, self.model, self.feed, self.experiment, saved = run
+        config, model, feed = self.config, self.model, self.feed
         self.accelerator, self.progress = feed.accelerator, feed.progress
-        self.identity = state.identity(config, feed.about, feed.table)
+        self.identity = state.identity(config, feed.checkpoint, feed.table)
         model.to(self.accelerator.device)
         feed.prepare(model)
         optimizer = make_optimizer(model, config.lr, config.weight_decay, config.backbone_lr)
@@ -108,6 +102,7 @@ class Trainer:
                     self._check_weights()
                     val = self.feed.validate(self.tested_model)
                     row |= {"val_loss": val.loss(), "val_top1": val.top_k(1), "sure_above": sure_above(val)}
+                    row["sure_right"], row["sure_videos"] = sure_answers(val, row["sure_above"])
                     self.learning_rate.epoch_end(row["val_loss"])
                     self.record(row, board)
                     self.epoch, self.feed.batches.start = self.epoch + 1, 0
@@ -181,8 +176,8 @@ class Trainer:
                 batches.start += len(group)
                 loss_sum, _, seen, seconds, waiting = self.sums.tolist()
                 speed, wait = seen / seconds, waiting / seconds
-                about = f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}"
-                bar.set_postfix_str(about, refresh=False)
+                shown = f"loss {loss_sum / seen:.3f}, {speed:.1f} clips/s, data wait {wait:.0%}"
+                bar.set_postfix_str(shown, refresh=False)
                 bar.update(len(group))
                 if self._save_is_due():
                     self.save()
@@ -198,11 +193,9 @@ class Trainer:
         try:
             result = self.step(group, total)
         except NonFinite as error:
-            names = ", ".join(os.path.basename(self.feed.paths[row]) for row in error.rows[:4])
-            more = f" and {len(error.rows) - 4} more" if len(error.rows) > 4 else ""
-            first = next(number for number, batch in enumerate(group, 1) if error.rows[0] in batch.rows)
-            batch = self.feed.batches.start + first
-            raise diverged(f"{error} in epoch {self.epoch}, batch {batch} ({names}{more})", self.experiment) from error
+            batch = self.feed.batches.start + error.batch_among(group)
+            where = f"epoch {self.epoch}, batch {batch} ({error.videos(self.feed.paths)})"
+            raise diverged(f"{error} in {where}", self.experiment) from error
         self.learning_rate.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -211,9 +204,8 @@ class Trainer:
     def _check_weights(self) -> None:
         """Raises `TrainingError` before weights are saved or validated that are infinite or not numbers."""
         if not all(tensor.isfinite().all() for tensor in self.model.state_dict().values()):
-            raise diverged(
-                f"Weights became infinite in epoch {self.epoch}, batch {self.feed.batches.start}", self.experiment
-            )
+            where = f"epoch {self.epoch}, batch {self.feed.batches.start}"
+            raise diverged(f"Weights became infinite in {where}", self.experiment)
 
     def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
         """Writes history and TensorBoard, and saves the checkpoint if it is the best so far."""
@@ -225,9 +217,20 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.experiment.write_history(self.history)
             if better:
-                metrics = {name: row[name] for name in ("epoch", "val_top1", "val_loss", "sure_above")}
-                about = Checkpoint(**{**vars(self.feed.about), "metrics": metrics})
-                save_checkpoint(self.experiment.best_checkpoint, self.tested_model, about)
+                names = ("epoch", "val_top1", "val_loss", "sure_above", "sure_right", "sure_videos")
+                metrics = {name: row[name] for name in names}
+                checkpoint = replace(self.feed.checkpoint, metrics=metrics)
+                save_checkpoint(self.experiment.best_checkpoint, self.tested_model, checkpoint)
+
+    def finish(self) -> None:
+        """Writes `results.json`, tests the best checkpoint unless Ctrl-C ended the run, and draws the pictures."""
+        outcome = Outcome(
+            self.history, self.best, self.stopped, self.stages, parameter_count(self.model), self.feed.precision,
+            self.accelerator.device, self.accelerator.num_processes, self.feed.checkpoint.data,
+        )  # fmt: skip
+        has_test = self.best and (self.feed.table["split"] == "test").any() and self.stopped != "interrupted"
+        writes = self.accelerator.is_main_process
+        finish(self.experiment, self.config, outcome, self.test if has_test else None, writes=writes)
 
     def test(self) -> Predictions:
         """Predictions of the best checkpoint for the test split."""

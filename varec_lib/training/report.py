@@ -1,20 +1,20 @@
 """The end of a run: the test, `results.json` and the pictures."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from varec_lib import plots
-from varec_lib.evaluation.metrics import report
-from varec_lib.models.checkpoint import versions
+from varec_lib.config import TrainConfig
+from varec_lib.evaluation.metrics import Predictions, report
+from varec_lib.models.checkpoint import TrainingData, versions
 from varec_lib.models.precision import processor
-from varec_lib.models.registry import parameter_count
+from varec_lib.training.experiment import Experiment
 from varec_lib.training.multigrid import Stage
-
-if TYPE_CHECKING:
-    from varec_lib.training.loop import Trainer
 
 
 def rank(row: dict[str, Any]) -> tuple[float, ...]:
@@ -49,41 +49,82 @@ def epoch_line(row: dict[str, Any], epochs: int, stage: Stage, *, best: bool) ->
     )
 
 
-def write_report(trainer: "Trainer") -> None:
-    """Tests the best checkpoint, writes `results.json` and the pictures. After Ctrl-C the test is left out."""
-    config, experiment, history, best = trainer.config, trainer.experiment, trainer.history, trainer.best
-    has_test = (trainer.feed.table["split"] == "test").any()
-    threshold = best.get("sure_above") if best else None  # absent in the state of a run that an older version began
-    test = trainer.test() if best and has_test and trainer.stopped != "interrupted" else None
-    if not trainer.accelerator.is_main_process:
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: its epochs, the best of them if there was any, and what it ran on."""
+
+    history: list[dict[str, Any]]
+    best: dict[str, Any] | None
+    stopped: str
+    stages: list[Stage]
+    num_parameters: int
+    precision: str
+    device: torch.device
+    processes: int
+    data: TrainingData
+
+    @property
+    def sure_above(self) -> float | None:
+        """The best epoch's threshold; absent in the state of a run that an older version began."""
+        return self.best.get("sure_above") if self.best else None
+
+    def results(self, config: TrainConfig, test: Predictions | None) -> dict[str, Any]:
+        """What `results.json` holds."""
+        history, best = self.history, self.best or {}
+        return {
+            "model": config.model,
+            "num_parameters": self.num_parameters,
+            "epochs_run": len(history),
+            "best_epoch": best.get("epoch"),
+            "best_val_top1": best.get("val_top1"),
+            "sure_above": self.sure_above,
+            "stages": [
+                {"clip": str(s), "first_epoch": s.first_epoch, "batch_size": s.batches * config.batch_size}
+                for s in self.stages
+            ],
+            "stopped": self.stopped,
+            "train_seconds": sum(row["seconds"] for row in history),
+            "clips_per_second": pd.DataFrame(history)["clips_per_second"].mean() if history else None,
+            "device": str(self.device),
+            "processor": processor(self.device),
+            "processes": self.processes,
+            "precision": self.precision,
+            "seed": config.seed,
+            "data": {name: value for name, value in self.data.to_dict().items() if name != "videos"},
+            "versions": versions(),
+            "test": report(test, self.sure_above) if test else None,
+        }
+
+
+def finish(
+    experiment: Experiment,
+    config: TrainConfig,
+    outcome: Outcome,
+    test: Callable[[], Predictions] | None,
+    *,
+    writes: bool,
+) -> None:
+    """Writes the results, tests (in all processes) if there is something to test, and draws the pictures.
+
+    In this order: what fails after the last epoch leaves a run that can be used.
+    """
+    if writes:
+        experiment.write_results(outcome.results(config, None))
+    tested = test() if test else None
+    if not writes:
         return
-    results: dict[str, Any] = {
-        "model": config.model,
-        "num_parameters": parameter_count(trainer.model),
-        "epochs_run": len(history),
-        "best_epoch": best["epoch"] if best else None,
-        "best_val_top1": best["val_top1"] if best else None,
-        "sure_above": threshold,
-        "stages": [
-            {"clip": str(s), "first_epoch": s.first_epoch, "batch_size": s.batches * config.batch_size}
-            for s in trainer.stages
-        ],
-        "stopped": trainer.stopped,
-        "train_seconds": sum(row["seconds"] for row in history),
-        "clips_per_second": pd.DataFrame(history)["clips_per_second"].mean() if history else None,
-        "device": str(trainer.accelerator.device),
-        "processor": processor(trainer.accelerator.device),
-        "processes": trainer.accelerator.num_processes,
-        "precision": trainer.feed.precision,
-        "seed": config.seed,
-        "versions": versions(),
-        "test": report(test, threshold) if test else None,
-    }
-    plot_folder = experiment.folder / "plots"
-    if history:
-        plots.save(plots.training_curves(pd.DataFrame(history)), plot_folder / "training_curves.png")
-    if test:
-        plots.save(plots.confusion_matrix(test.confusion(), test.classes), plot_folder / "confusion_matrix.png")
+    if tested:
+        results = outcome.results(config, tested)
+        experiment.write_results(results)
         low, high = results["test"]["top1_ci95"]
         print(f"test top-1 {results['test']['top1']:.3f} (95 % interval {low:.3f} to {high:.3f})")
-    experiment.write_results(results)
+    _draw(experiment.folder / "plots", outcome.history, tested)
+
+
+def _draw(folder: Path, history: list[dict[str, Any]], test: Predictions | None) -> None:
+    from varec_lib import plots  # matplotlib and seaborn, which no training needs to wait for
+
+    if history:
+        plots.save(plots.training_curves(pd.DataFrame(history)), folder / "training_curves.png")
+    if test:
+        plots.save(plots.confusion_matrix(test.confusion(), test.classes), folder / "confusion_matrix.png")

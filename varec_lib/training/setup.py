@@ -12,19 +12,15 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.doctor import check_videos, load_dataset
-from varec_lib.data.manifest import SPLITS, classes_of
+from varec_lib.data.clip_spec import ClipSpec
+from varec_lib.data.doctor import check_videos, trainable
+from varec_lib.data.manifest import SPLITS, classes_of, load_manifest, video_keys
 from varec_lib.data.store import FrameStore
-from varec_lib.data.transforms import PreprocessSpec
 from varec_lib.models.backbone import channels_last, prepare_backbone
-from varec_lib.models.checkpoint import Checkpoint
-from varec_lib.models.precision import (
-    default_device,
-    keep_freed_memory,
-    resolve_precision,
-    use_tensor_cores,
-    warn_if_imitated,
-)
+from varec_lib.models.checkpoint import Checkpoint, TrainingData
+from varec_lib.models.device import default_device, keep_freed_memory, use_tensor_cores
+from varec_lib.models.precision import resolve_precision, warn_if_imitated
+from varec_lib.models.pretrained import suited
 from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
@@ -47,15 +43,16 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
 
     `stack` keeps processes other than the main one silent. Raises `VarecError`.
     """
+    config = resolved(config)
     accelerator = make_accelerator(config)
     if not accelerator.is_main_process:  # one process speaks and writes
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         progress = False
     config = state.continued_config(config)
     model, feed = build(config, accelerator, progress)
-    saved = state.load_state(config, feed.about, feed.table) if config.resume else None
+    saved = state.load_state(config, feed.checkpoint, feed.table) if config.resume else None
     experiment = _experiment(config, accelerator)
-    counts, classes = feed.table["split"].value_counts(), len(feed.about.classes)
+    counts, classes = feed.table["split"].value_counts(), len(feed.checkpoint.classes)
     print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {classes} classes")
     size = parameter_count(model) / 1e6
     print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
@@ -95,23 +92,38 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tuple[nn.Module, ClipFeed]:
-    """The model with its first weights, and what feeds it; decodes into the frame store what is not there yet."""
+def resolved(config: TrainConfig) -> TrainConfig:
+    """The configuration with every setting decided, and folders by their whole paths: wherever it is read again."""
     if config.plugin:
         load_plugin(config.plugin)
+    names = ("data_dir", "store_dir", "experiments_dir", "plugin", "resume")
+    folders = {name: getattr(config, name).absolute() for name in names if getattr(config, name)}
+    if config.weights and config.weights.is_file():  # else it is a name of `varec weights`
+        folders["weights"] = config.weights.absolute()
+    return suited(config).replaced(**folders)
+
+
+def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tuple[nn.Module, ClipFeed]:
+    """The model with its first weights, and what feeds it; decodes into the frame store what is not there yet.
+
+    The configuration is a `resolved` one.
+    """
     set_seed(config.seed)  # the same first weights in all processes
     entry = model_entry(config.model)
     table, store = _checked(config, progress)
     classes = classes_of(table)
     arguments = {"backbone": config.backbone, "frame_size": config.frame_size, "num_frames": config.num_frames}
-    preprocess = PreprocessSpec(
-        config.num_frames, config.frame_size, entry.spec.mean, entry.spec.std, sampling=config.sampling,
+    clip_spec = ClipSpec(
+        config.num_frames, config.frame_size, entry.clip_spec.mean, entry.clip_spec.std, sampling=config.sampling,
         stride=config.stride, short_side=config.stored_short_side, fps=config.fps,
     )  # fmt: skip
     model = channels_last(build_model(config.model, len(classes), **arguments))
     prepare_backbone(model, config)
     check_sizes(model, config)
-    about = Checkpoint(config.model, arguments, classes, preprocess)
+    trained = table[table["split"] == "train"]
+    lists = state.dataset_fingerprint(table, config.data_dir)
+    data = TrainingData(os.path.basename(config.data_dir), config.ucf_split, lists, video_keys(trained).tobytes())
+    checkpoint = Checkpoint(config.model, arguments, classes, clip_spec, data=data)
     if accelerator.num_processes > 1:
         set_seed(config.seed, device_specific=True)  # but other draws of dropout and mixing
     precision = resolve_precision(config.precision, accelerator.device)
@@ -122,7 +134,7 @@ def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tupl
         elif store is None:  # every epoch reads all clips after all
             store = FrameStore.of(config)
             store.update(table, progress=progress)
-    return model, kind(config, about, table, store, accelerator, precision, progress)
+    return model, kind(config, checkpoint, table, store, accelerator, precision, progress)
 
 
 def _checked(config: TrainConfig, progress: bool) -> tuple[pd.DataFrame, FrameStore | None]:
@@ -130,12 +142,9 @@ def _checked(config: TrainConfig, progress: bool) -> tuple[pd.DataFrame, FrameSt
 
     For the features of a frozen backbone each clip is read once: then only a store that is there already is used.
     """
+    listed = load_manifest(config.data_dir, ucf_split=config.ucf_split)
     store = None if config.store == "off" else FrameStore.of(config)
-
-    def examine(table: pd.DataFrame, *, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-        nonlocal store
-        if store and FeatureFeed.fits(config) and not store.is_complete(table):
-            store = None
-        return (store.update if store else check_videos)(table, progress=progress)
-
-    return load_dataset(config, progress=progress, examine=examine), store
+    if store and FeatureFeed.fits(config) and not store.is_complete(listed):
+        store = None
+    good, bad = (store.update if store else check_videos)(listed, progress=progress)
+    return trainable(listed, good, bad, strict=config.strict), store

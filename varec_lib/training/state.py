@@ -14,18 +14,14 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from varec_lib.config import TrainConfig
+from varec_lib.config import TrainConfig, changeable_on_resume
 from varec_lib.errors import ConfigError, ResumeError
+from varec_lib.files import replacing
 from varec_lib.models.checkpoint import Checkpoint
 from varec_lib.training.experiment import Experiment
 
 FORMAT = 2
 LAST = Path("checkpoints") / "last" / "state.pt"
-# Settings that a resumed run may change: they do not alter what the saved state means.
-CHANGEABLE = {
-    "accumulate", "batch_size", "data_dir", "epochs", "lr", "patience", "clip_grad", "views", "store", "store_dir",
-    "num_workers", "precision", "save_minutes", "plugin", "strict", "experiments_dir", "experiment_name", "resume",
-}  # fmt: skip
 
 
 def dataset_fingerprint(table: pd.DataFrame, data_dir: Path) -> str:
@@ -37,11 +33,11 @@ def dataset_fingerprint(table: pd.DataFrame, data_dir: Path) -> str:
     return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
 
 
-def identity(config: TrainConfig, about: Checkpoint, table: pd.DataFrame) -> dict[str, Any]:
+def identity(config: TrainConfig, checkpoint: Checkpoint, table: pd.DataFrame) -> dict[str, Any]:
     """What must be the same for a saved state to make sense."""
-    arguments = {name: str(value) for name, value in about.arguments.items()}
+    arguments = {name: str(value) for name, value in checkpoint.arguments.items()}
     dataset = dataset_fingerprint(table, config.data_dir)
-    return {"model": about.model, "arguments": arguments, "classes": about.classes, "dataset": dataset}
+    return {"model": checkpoint.model, "arguments": arguments, "classes": checkpoint.classes, "dataset": dataset}
 
 
 def continued_config(config: TrainConfig) -> TrainConfig:
@@ -61,8 +57,8 @@ def continued_config(config: TrainConfig) -> TrainConfig:
         if not (folder / name).is_file():
             raise ResumeError(f"{folder}: not an experiment folder (it has no {name}).")
     before = Experiment(folder).config
-    names = [field.name for field in fields(TrainConfig) if field.name not in CHANGEABLE]
-    changed = [name for name in names if getattr(config, name) != getattr(before, name)]
+    fixed = [field.name for field in fields(TrainConfig) if field.name not in changeable_on_resume()]
+    changed = [name for name in fixed if getattr(config, name) != getattr(before, name)]
     if changed:
         listed = ", ".join(f"{name} was {getattr(before, name)} and is now {getattr(config, name)}" for name in changed)
         raise ResumeError(f"{folder} cannot be continued with other settings: {listed}. Start a new run for these.")
@@ -146,15 +142,11 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Writes `checkpoints/last/state.pt`; killed at any moment, the former state is still there."""
     file = folder / LAST
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name("state.pt.partial")
-    with partial.open("wb") as stream:
-        torch.save({"format": FORMAT, **state}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
+    with replacing(file, sync=True) as partial:
+        torch.save({"format": FORMAT, **state}, partial)
 
 
-def load_state(config: TrainConfig, about: Checkpoint, table: pd.DataFrame) -> dict[str, Any] | None:
+def load_state(config: TrainConfig, checkpoint: Checkpoint, table: pd.DataFrame) -> dict[str, Any] | None:
     """What `save_state` wrote into `config.resume`, on the CPU; None where the run ended before it saved anything.
 
     Raises `ResumeError` where the state is damaged or lost, or belongs to another model or dataset.
@@ -172,7 +164,7 @@ def load_state(config: TrainConfig, about: Checkpoint, table: pd.DataFrame) -> d
         raise ResumeError(f"{file}: damaged ({type(error).__name__}); the best checkpoint is still there.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ResumeError(f"{file}: written by another version of varec.")
-    expected, found = identity(config, about, table), state["identity"]
+    expected, found = identity(config, checkpoint, table), state["identity"]
     if found["classes"] != expected["classes"]:
         raise ResumeError(
             f"{config.resume} was trained on the classes {', '.join(found['classes'])}, but {config.data_dir} has "

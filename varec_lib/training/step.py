@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -15,8 +16,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import ClipSpec, apply_each, random_colours
 from varec_lib.data.dataset import TrainBatch
-from varec_lib.data.transforms import PreprocessSpec, apply_each, random_colours
 from varec_lib.errors import TrainingError
 
 
@@ -57,12 +58,21 @@ class NonFinite(TrainingError):
         super().__init__(what)
         self.rows = rows
 
+    def batch_among(self, batches: list[TrainBatch]) -> int:
+        """Which of the batches has the first of these rows, from 1."""
+        return next(number for number, batch in enumerate(batches, 1) if self.rows[0] in batch.rows)
+
+    def videos(self, paths: list[str]) -> str:
+        """File names of the first videos, and how many more there are."""
+        names = ", ".join(os.path.basename(paths[row]) for row in self.rows[:4])
+        return names + (f" and {len(self.rows) - 4} more" if len(self.rows) > 4 else "")
+
 
 class Inputs:
     """Turns a batch of uint8 clips into what the network trains on, on the device: colours, mixing, normalisation."""
 
-    def __init__(self, config: TrainConfig, preprocess: PreprocessSpec, num_classes: int) -> None:
-        self.preprocess = preprocess
+    def __init__(self, config: TrainConfig, clip_spec: ClipSpec, num_classes: int) -> None:
+        self.clip_spec = clip_spec
         self.colours = random_colours(flip=config.flip) if config.augment else None
         mixers = [
             kind(alpha=alpha, num_classes=num_classes)
@@ -76,7 +86,7 @@ class Inputs:
         clips, targets = batch.clips, batch.labels
         if self.colours is not None:
             clips = apply_each(self.colours, clips, batch.seeds.tolist())
-        clips = self.preprocess.normalise(clips)
+        clips = self.clip_spec.normalise(clips)
         if self.mix is not None:
             clips, targets = self.mix(tv_tensors.Video(clips), targets)
             clips = clips.as_subclass(torch.Tensor)
