@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 
 from varec_lib.cli import main
 from varec_lib.config import TrainConfig
+from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import TrainClips, VideoFiles
 from varec_lib.data.decode import cv2, probe, read_frames
 from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import classes_of, load_manifest
-from varec_lib.data.transforms import IMAGENET, PreprocessSpec
 from varec_lib.errors import CheckpointError, ConfigError, DataError, VarecError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
@@ -142,8 +142,8 @@ def assert_usable(path: Path, predictor: Predictor, frames: int) -> None:
     table = pd.DataFrame([(str(path), "alpha", "g", "train")], columns=["path", "label", "group", "split"])
     good, bad = check_videos(table, progress=False)
     assert len(bad) == 0 and good["frames"].tolist() == [frames]
-    preprocess = PreprocessSpec(4, (32, 32), *IMAGENET, short_side=40)
-    clips = TrainClips(VideoFiles(good, preprocess), np.zeros(1), preprocess, augment=True, seed=0)
+    clip_spec = ClipSpec(4, (32, 32), *IMAGENET, short_side=40)
+    clips = TrainClips(VideoFiles(good, clip_spec), np.zeros(1), clip_spec, augment=True, seed=0)
     assert clips[1, 0].clips.shape == (4, 3, 32, 32)
     top = predictor.predict(path).top
     assert sorted(name for name, _ in top) == CLASSES
@@ -153,7 +153,7 @@ def assert_usable(path: Path, predictor: Predictor, frames: int) -> None:
 def test_a_video_of_one_frame_is_looped(tmp_path, write_video, frame_numbers, predictor):
     path = write_video(tmp_path / "one.mkv", [200])
     assert_usable(path, predictor, frames=1)
-    assert frame_numbers(read_frames(path, PreprocessSpec(4, (64, 64), *IMAGENET).indices(1))) == [200] * 4
+    assert frame_numbers(read_frames(path, ClipSpec(4, (64, 64), *IMAGENET).indices(1))) == [200] * 4
 
 
 def test_a_truncated_video_that_can_be_read_is_used_to_its_last_frame(tmp_path, write_video, frame_numbers, predictor):
@@ -259,8 +259,8 @@ def test_a_class_with_one_training_clip_works_with_a_note(dataset, capsys):
     assert "Note: one training video only: gamma." in capsys.readouterr().out
     train = table[table["split"] == "train"].reset_index(drop=True)
     assert classes_of(table) == CLASSES and (train["label"] == "gamma").sum() == 1
-    preprocess, labels = PreprocessSpec(4, (32, 32), *IMAGENET), train["label"].map(CLASSES.index).to_numpy()
-    clips = TrainClips(VideoFiles(train, preprocess), labels, preprocess, augment=True, seed=0)
+    clip_spec, labels = ClipSpec(4, (32, 32), *IMAGENET), train["label"].map(CLASSES.index).to_numpy()
+    clips = TrainClips(VideoFiles(train, clip_spec), labels, clip_spec, augment=True, seed=0)
     assert [clips[1, row].labels for row in range(len(train))].count(2) == 1
 
 
@@ -271,7 +271,7 @@ def test_a_class_with_one_training_clip_works_with_a_note(dataset, capsys):
     ("arguments", "words"),
     [
         (["--num_frames", "0"], "num_frames is 0, but must be at least 1"),
-        (["--frame_size", "8", "8"], "frame_size is (8, 8)"),
+        (["--frame_size", "8", "8"], "frame_size (0) is 8"),
         (["--lr", "0"], "lr is 0"),
         (["--experiment_name", "a/b"], "experiment_name is 'a/b'"),
         (["--model", "nope"], "There is no model 'nope'. Known: "),
@@ -322,9 +322,9 @@ def test_a_truncated_checkpoint_is_an_error_that_names_it(tmp_path, tiny_checkpo
         ("no json", "its description is incomplete"),
         ("[]", "its description is incomplete"),
         ("{}", "its description is incomplete ('format')"),
-        ({"format": 99}, "has format 99, this version reads format 1"),
-        ({"preprocess": {}}, "its description is incomplete"),
-        ({"preprocess": {"unknown": 1}}, "its description is incomplete"),
+        ({"format": 99}, "has format 99, this version reads format 2"),
+        ({"clip_spec": {}}, "its description is incomplete"),
+        ({"clip_spec": {"unknown": 1}}, "its description is incomplete"),
         ({"arguments": []}, "its description is incomplete"),
         ({"classes": 3}, "its description is incomplete"),
         ({"model": "other_model"}, "There is no model 'other_model'. Known: "),
@@ -400,7 +400,7 @@ import resource, sys
 from pathlib import Path
 from varec_lib.errors import CheckpointError
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
-model, about = load_checkpoint(sys.argv[1])
+model, about, _ = load_checkpoint(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # no file above 1 MB
 try:
     save_checkpoint(Path(sys.argv[1]), model, about)
@@ -438,7 +438,7 @@ def read_only(tmp_path):
 def test_a_read_only_folder_leaves_the_former_checkpoint_intact(read_only, tiny_checkpoint):
     folder, lock = read_only
     former = Path(shutil.copy(tiny_checkpoint, folder / "best.safetensors"))
-    model, about = load_checkpoint(former)
+    model, about, _ = load_checkpoint(former)
     lock()
     with pytest.raises(CheckpointError, match=r"best\.safetensors: the checkpoint could not be written"):
         save_checkpoint(former, model, about)
@@ -447,7 +447,7 @@ def test_a_read_only_folder_leaves_the_former_checkpoint_intact(read_only, tiny_
 
 def test_a_folder_below_a_file_is_an_error(tmp_path, numbered_dataset, tiny_checkpoint, fails):
     (tmp_path / "file").write_text("x")
-    model, about = load_checkpoint(tiny_checkpoint)
+    model, about, _ = load_checkpoint(tiny_checkpoint)
     with pytest.raises(CheckpointError, match=r"best\.safetensors: the checkpoint could not be written"):
         save_checkpoint(tmp_path / "file" / "best.safetensors", model, about)
     message = fails(

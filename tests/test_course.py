@@ -1,5 +1,6 @@
 """The runner of the course: parameters, failures, the closing table."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -8,15 +9,30 @@ import pytest
 
 from varec_lib import course
 from varec_lib.cli import main
-from varec_lib.data.manifest import load_manifest
-from varec_lib.errors import ConfigError, DataError
+from varec_lib.data.real_clips import REAL_CLASSES
+from varec_lib.errors import ConfigError
+
+PARAMETERS = """
+number = 1
+wrong = False
+some_dir = 'x'
+text = "a"
+augment = True
+lr = 5e-4  # as TrainConfig has them
+epochs = 3
+frame_size = [64, 64]
+weights = ""
+plugin = ""
+server_files = "data"
+experiment_name = ""
+"""
 
 
 @pytest.fixture
 def notebook(tmp_path):
     """A notebook with two parameters; it fails if `wrong` is true."""
     cells = [
-        nbformat.v4.new_code_cell("number = 1\nwrong = False\nsome_dir = 'x'", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("assert not wrong, 'as asked'"),
         nbformat.v4.new_code_cell("print('number', number, some_dir)", metadata={"tags": ["headline"]}),
     ]
@@ -27,9 +43,43 @@ def notebook(tmp_path):
     return path
 
 
-def test_values_are_read_as_json_where_they_are_json(notebook):
-    values = course.parse_parameters([("number", "[2, 3]"), ("wrong", "false")], [notebook])[notebook]
-    assert values == {"number": [2, 3], "wrong": False}
+def value_of(notebook: Path, name: str, text: str) -> object:
+    return course.parse_parameters([(name, text)], [notebook])[notebook][name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("number", "07", 7), ("wrong", "False", False), ("wrong", "no", False), ("wrong", "off", False),
+        ("wrong", "true", True), ("wrong", "0", False), ("text", "07", "07"), ("text", "None", "None"),
+        ("augment", "False", False), ("lr", ".001", 0.001), ("lr", "1e-3", 0.001), ("frame_size", "[32, 48]", [32, 48]),
+        ("frame_size", "(32, 48)", [32, 48]), ("weights", "None", None), ("weights", "", ""),
+        ("weights", "i3d_kinetics400", "i3d_kinetics400"), ("experiment_name", "3", "3"),
+    ],
+)  # fmt: skip
+def test_values_are_read_as_people_write_them(notebook, name, text, value):
+    found = value_of(notebook, name, text)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("number", "[2, 3]"), ("number", "four"), ("number", "1.5"), ("wrong", "perhaps"), ("frame_size", "32"),
+        ("frame_size", "[8, 32]"), ("lr", "-1"), ("lr", "fast"), ("epochs", "0"), ("augment", "2"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_is_refused_by_name(notebook, name, text):
+    with pytest.raises(ConfigError, match=f"{name} .*{re.escape(text)}"):
+        value_of(notebook, name, text)
+
+
+@pytest.mark.parametrize("name", ["some_dir", "weights", "plugin", "server_files"])
+def test_files_are_looked_for_where_the_command_is_typed(notebook, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pt").touch()
+    assert value_of(notebook, name, "mine.pt") == str(tmp_path / "mine.pt")
+    assert value_of(notebook, name, "~/mine.pt") == str(Path.home() / "mine.pt")
 
 
 def test_folders_become_absolute_from_where_the_command_is_typed(notebook, tmp_path, monkeypatch):
@@ -90,68 +140,6 @@ def test_prints_between_progress_bars_become_one_output():
     assert [output.text for output in content.cells[0].outputs] == ["epoch 1\nepoch 2\n"]
 
 
-@pytest.fixture
-def listed(tmp_path, monkeypatch):
-    """`make(classes)`: UCF-101 as it comes (class folders, official lists), two clips of groups 1, 22, 23 and 25."""
-    monkeypatch.setattr(course, "PROJECT_ROOT", tmp_path / "project")
-    monkeypatch.delenv("VAREC_UCF5", raising=False)
-
-    def make(classes) -> Path:
-        root = tmp_path / "ucf101"
-        lists = root / "ucfTrainTestlist"
-        lists.mkdir(parents=True)
-        names = [f"{c}/v_{c}_g{g:02d}_c{n:02d}.avi" for c in classes for g in (1, 22, 23, 25) for n in (1, 2)]
-        for name in names:
-            (root / "UCF-101" / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / "UCF-101" / name).touch()
-        numbers = {name: number for number, name in enumerate(classes, start=1)}
-        (lists / "classInd.txt").write_text("".join(f"{n} {c}\n" for c, n in numbers.items()))
-        test = [name for name in names if "_g01_" in name]
-        (lists / "testlist01.txt").write_text("".join(f"{name}\n" for name in test))
-        train = [f"{name} {numbers[name.split('/')[0]]}\n" for name in names if name not in test]
-        (lists / "trainlist01.txt").write_text("".join(train))
-        return root
-
-    return make
-
-
-def test_no_real_clips(tmp_path, monkeypatch):
-    monkeypatch.setattr(course, "PROJECT_ROOT", tmp_path)
-    monkeypatch.delenv("VAREC_UCF5", raising=False)
-    assert course.real_clips() is None
-    monkeypatch.setenv("VAREC_UCF5", str(tmp_path / "absent"))
-    assert course.real_clips() is None
-
-
-def test_of_all_of_ucf101_five_classes_are_listed_with_late_groups_for_validation(listed, monkeypatch):
-    root = listed([*course.REAL_CLASSES, "Typing", "YoYo"])
-    monkeypatch.setenv("VAREC_UCF5", str(root))
-    folder = course.real_clips()
-    assert folder == course.PROJECT_ROOT / "data" / "ucf5"
-    table = load_manifest(folder)
-    assert set(table["label"]) == set(course.REAL_CLASSES)
-    groups = table.groupby("split")["group"].agg(lambda names: sorted({name[-3:] for name in names}))
-    assert groups.to_dict() == {"train": ["g22"], "val": ["g23", "g25"], "test": ["g01"]}
-    assert all(Path(path).is_file() for path in table["path"])
-    assert table["split"].value_counts().to_dict() == {"val": 20, "train": 10, "test": 10}
-
-
-def test_a_folder_of_the_five_classes_is_used_as_it_is(listed, monkeypatch):
-    root = listed(course.REAL_CLASSES)
-    monkeypatch.setenv("VAREC_UCF5", str(root))
-    assert course.real_clips() == root
-    monkeypatch.delenv("VAREC_UCF5")
-    (course.PROJECT_ROOT / "data").mkdir(parents=True)
-    root.rename(course.PROJECT_ROOT / "data" / "ucf101")
-    assert course.real_clips() == course.PROJECT_ROOT / "data" / "ucf101"
-
-
-def test_a_folder_without_these_classes_is_refused(listed, monkeypatch):
-    monkeypatch.setenv("VAREC_UCF5", str(listed([*course.REAL_CLASSES[1:], "YoYo"])))
-    with pytest.raises(DataError, match="has no videos of Archery"):
-        course.real_clips()
-
-
 def test_the_label_map_of_ucf101_names_every_class_and_kinetics_classes_only(ucf_splits):
     from varec_lib.evaluation.zero_shot import read_label_map
     from varec_lib.models.pretrained import kinetics_classes
@@ -159,7 +147,7 @@ def test_the_label_map_of_ucf101_names_every_class_and_kinetics_classes_only(ucf
     mapped = read_label_map(course.NOTEBOOKS / "label_maps" / "ucf101_kinetics400.csv", kinetics_classes())
     names = pd.read_csv(ucf_splits / "classInd.txt", sep=r"\s+", header=None)[1]
     assert list(mapped) == names.tolist()
-    five = {label: mapped[label] for label in course.REAL_CLASSES}
+    five = {label: mapped[label] for label in REAL_CLASSES}
     assert five == {
         "Archery": "archery", "BodyWeightSquats": "squat", "JumpingJack": "", "Lunges": "lunge",
         "PlayingViolin": "playing violin",

@@ -1,10 +1,10 @@
 """Runs the notebooks of the course as papermill jobs, one after the other."""
 
-import json
-import os
+import ast
+import contextlib
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ import nbformat
 import pandas as pd
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from pydantic import TypeAdapter, ValidationError
 
-from varec_lib.config import PROJECT_ROOT
-from varec_lib.data.manifest import load_manifest
+from varec_lib.config import PROJECT_ROOT, TrainConfig, UserPath
 from varec_lib.data.stick_actions import generate
-from varec_lib.errors import ConfigError, DataError
+from varec_lib.errors import ConfigError
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
-REAL_CLASSES = ("Archery", "BodyWeightSquats", "JumpingJack", "Lunges", "PlayingViolin")
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,6 @@ def dataset_folder(data_dir: Path | str) -> Path:
     return generate(folder) if folder == PROJECT_ROOT / "data" / "stick_actions" else folder
 
 
-def real_clips() -> Path | None:
-    """A dataset folder with the five classes of UCF-101 that the course compares models on, or None.
-
-    It is what the environment variable VAREC_UCF5 names, else `data/ucf101`: such a folder, or all of UCF-101 as
-    `varec data check` reads it; of that, lists of the five classes are written into `data/ucf5`, with groups 23 to 25
-    for validation. Raises `DataError` where the folder lacks these classes.
-    """
-    folder = Path(os.environ.get("VAREC_UCF5") or PROJECT_ROOT / "data" / "ucf101").expanduser()
-    if not folder.is_dir():
-        return None
-    table = load_manifest(folder)
-    missing = set(REAL_CLASSES) - set(table["label"])
-    if missing:
-        raise DataError(f"{folder}: has no videos of {', '.join(sorted(missing))}.")
-    if set(table["label"]) == set(REAL_CLASSES):
-        return folder
-    table = table[table["label"].isin(REAL_CLASSES)]
-    late = table["group"].str.extract(r"_g(\d+)$")[0].fillna("0").astype(int) >= 23
-    table = table.assign(split=table["split"].where(table["split"] == "test", late.map({True: "val", False: "train"})))
-    lists = PROJECT_ROOT / "data" / "ucf5"
-    lists.mkdir(parents=True, exist_ok=True)
-    for split, rows in table.rename(columns={"path": "video_name"}).groupby("split"):
-        rows[["video_name", "label", "group"]].to_csv(lists / f"{split}.csv", index=False)
-    return lists
-
-
 def find_notebooks(names: list[str] | None = None) -> list[Path]:
     """All numbered notebooks, or those whose file name starts with one of `names` ("02", "02_cnn_lstm")."""
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
@@ -84,24 +57,41 @@ def find_notebooks(names: list[str] | None = None) -> list[Path]:
 
 
 def parse_parameters(pairs: list[tuple[str, str]], notebooks: list[Path]) -> dict[Path, dict[str, Any]]:
-    """The parameters that each notebook takes of `-p name value` pairs, values read as JSON where they are JSON.
+    """The parameters that each notebook takes of `-p name value` pairs, as the notebook's own values are.
 
-    Folders (`..._dir`) become absolute, from where the command was typed. Raises `ConfigError` for a name that no
-    chosen notebook has: papermill itself would only warn.
+    Values are read as Python or YAML people write them (`False`, `no`, `1e-3`, `[64, 64]`, `None`); paths are looked
+    for where the command was typed. Raises `ConfigError` for a name that no chosen notebook has (papermill itself
+    would only warn), and for a value that does not fit.
     """
-    known = {notebook: set(papermill.inspect_notebook(str(notebook))) for notebook in notebooks}
+    known = {notebook: papermill.inspect_notebook(str(notebook)) for notebook in notebooks}
+    defaults = {name: found["default"] for names in known.values() for name, found in names.items()}
     values: dict[str, Any] = {}
     for name, text in pairs:
-        if not any(name in names for names in known.values()):
-            everything = ", ".join(sorted(set().union(*known.values())))
-            raise ConfigError(f"No chosen notebook has a parameter {name!r}. Known: {everything}.")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-        if name.endswith("_dir"):
-            values[name] = str(Path(text).expanduser().resolve())
+        if name not in defaults:
+            raise ConfigError(f"No chosen notebook has a parameter {name!r}. Known: {', '.join(sorted(defaults))}.")
+        values[name] = _value(name, text, ast.literal_eval(defaults[name]))
     return {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in known.items()}
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+    """What the text says, of the type of the setting with that name, or else of the notebook's default."""
+    kind = next((field.type for field in fields(TrainConfig) if field.name == name), type(default))
+    if name.endswith("_dir") or name == "server_files":
+        kind = UserPath
+    readings = [text]
+    if kind is not str:
+        with contextlib.suppress(ValueError, SyntaxError):
+            readings.insert(0, ast.literal_eval(text))
+    for reading in readings:
+        try:
+            value = TypeAdapter(kind).validate_python(reading)
+        except ValidationError as error:
+            said = error.errors()[0]["msg"]
+            continue
+        if isinstance(value, Path) and text:
+            return str(value.absolute() if value.exists() or name != "weights" else value)  # else a name of weights
+        return list(value) if isinstance(value, tuple) else value if text else ""
+    raise ConfigError(f"-p {name} {text}: does not fit; the notebook has {name} = {default!r} ({said}).")
 
 
 def run_course(parameters: dict[Path, dict[str, Any]], output_dir: Path) -> list[NotebookRun]:

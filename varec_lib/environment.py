@@ -57,10 +57,10 @@ def environment() -> dict[str, Any]:
     return {**lines.values, **(found or {}), "warnings": lines.warnings}
 
 
-def as_text(about: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """The same, a line each, warnings last."""
     shown = []
-    for name, value in about.items():
+    for name, value in found.items():
         if name == "versions" and value:
             value = [f"{package} {version or 'missing'}" for package, version in value.items()]
         elif isinstance(value, dict):
@@ -69,7 +69,7 @@ def as_text(about: dict[str, Any]) -> str:
             value = ", ".join(value) or "none"
         if name != "warnings":
             shown.append(f"{name.replace('_gb', '').replace('_', ' '):12s} {_unit(name, value)}")
-    return "\n".join([*shown, *(f"Warning: {warning}" for warning in about["warnings"])])
+    return "\n".join([*shown, *(f"Warning: {warning}" for warning in found["warnings"])])
 
 
 def _unit(name: str, value: Any) -> str:
@@ -208,7 +208,8 @@ def _gpus() -> list[str]:
 def _precision(lines: Lines) -> str | None:
     """What `--precision auto` means here."""
     from varec_lib.errors import ConfigError
-    from varec_lib.models.precision import VARIABLE, default_device, is_imitated, resolve_precision
+    from varec_lib.models.device import default_device
+    from varec_lib.models.precision import VARIABLE, is_imitated, resolve_precision
 
     device = default_device()
     if is_imitated("bf16", device):

@@ -22,6 +22,12 @@ from varec_lib.predictor.predict import Predictor
 from varec_lib.predictor.sandbox import Limits
 
 
+def changed(predictor: Predictor, **fields: object) -> Predictor:
+    """The predictor with a model whose checkpoint says something else."""
+    checkpoint = replace(predictor.model.checkpoint, **fields)
+    return replace(predictor, model=predictor.model._replace(checkpoint=checkpoint))
+
+
 @pytest.fixture(scope="module")
 def predictor(tiny_checkpoint) -> Predictor:
     return Predictor.load(tiny_checkpoint, precision="fp32")
@@ -314,7 +320,7 @@ def test_a_page_that_cannot_be_told_ends_nothing(choice, write_video, tmp_path, 
 
 @pytest.mark.parametrize("value", ["high", {"a": 1}, None, [0.3]])
 def test_a_checkpoint_that_measured_nonsense_says_nothing_of_being_sure(jobs, predictor, video, value):
-    odd = replace(predictor, about=replace(predictor.about, metrics={"sure_above": value}))
+    odd = changed(predictor, metrics={"sure_above": value})
     job = jobs.add("a", "v.avi", video.open("rb"), Choice("odd", "Odd", lambda: odd))
     assert job.ended.wait(20) and job.state == "done" and job.row()["sure"] is None
 
@@ -323,7 +329,7 @@ def test_a_checkpoint_that_measured_nonsense_says_nothing_of_being_sure(jobs, pr
     ("metrics", "sure"), [({}, None), ({"sure_above": 0.01}, True), ({"sure_above": 0.999}, False)]
 )
 def test_sure(jobs, predictor, video, metrics, sure):
-    measured = replace(predictor, about=replace(predictor.about, metrics=metrics))
+    measured = changed(predictor, metrics=metrics)
     job = jobs.add("a", "v.avi", video.open("rb"), Choice("m", "M", lambda: measured))
     assert job.row()["sure"] is None  # before the answer
     assert job.ended.wait(20) and job.row()["sure"] is sure
@@ -400,8 +406,7 @@ def test_times_are_those_of_a_camera_that_slowed_down(jobs, choice, write_video,
 @pytest.mark.parametrize("promised", [0, 5, 10**9])
 def test_a_header_that_lies_costs_no_more_windows(jobs, predictor, write_video, tmp_path, promised):
     """Of 900 frames, each window has 8 and the next starts 4 later: they would be 224."""
-    dense = replace(predictor.about.preprocess, sampling="dense", stride=2)
-    model = replace(predictor, about=replace(predictor.about, preprocess=dense))
+    model = changed(predictor, clip_spec=replace(predictor.model.clip_spec, sampling="dense", stride=2))
     path = write_video(tmp_path / "v.avi", [n % 256 for n in range(900)])
     frames = bytearray(path.read_bytes())
     for at in (48, frames.index(b"strh") + 8 + 32):  # the two places where AVI tells the number of frames
@@ -418,8 +423,7 @@ def test_a_header_that_lies_costs_no_more_windows(jobs, predictor, write_video, 
 
 def test_short_windows_are_a_second_apart_or_side_by_side(jobs, predictor, write_video, tmp_path):
     """Four frames at ten a second are 0.4 s: half of that would be many windows for little news."""
-    about = replace(predictor.about, preprocess=replace(predictor.about.preprocess, sampling="dense", stride=1))
-    dense = replace(predictor, about=about)
+    dense = changed(predictor, clip_spec=replace(predictor.model.clip_spec, sampling="dense", stride=1))
     path = write_video(tmp_path / "v.avi", 40, fps=10)
     job = jobs.add("a", "v.avi", path.open("rb"), Choice("dense", "Dense", lambda: dense))
     end(jobs)

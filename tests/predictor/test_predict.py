@@ -15,7 +15,7 @@ from varec_lib.data.sampling import uniform_indices
 from varec_lib.data.thinning import kept_frames
 from varec_lib.errors import CheckpointError, ConfigError, VideoError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
-from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
+from varec_lib.models.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
 from varec_lib.models.pretrained import kinetics_classes
 from varec_lib.predictor import predict
 from varec_lib.predictor.predict import Predictor, as_table, find_videos, predict_videos
@@ -133,9 +133,9 @@ def predictor_for(predictor):
     """`make(**spec)`: the predictor as if its model had been trained on such clips."""
 
     def make(**spec: object) -> Predictor:
-        return replace(
-            predictor, about=replace(predictor.about, preprocess=replace(predictor.about.preprocess, **spec))
-        )
+        model = predictor.model
+        checkpoint = replace(model.checkpoint, clip_spec=replace(model.clip_spec, **spec))
+        return replace(predictor, model=model._replace(checkpoint=checkpoint))
 
     return make
 
@@ -145,14 +145,14 @@ def shown(monkeypatch, frame_numbers):
     """The frame numbers of each clip that the model is given, and the probabilities that it answers."""
     clips: list[tuple[list[int], torch.Tensor]] = []
 
-    def watched(model, batch, preprocess, precision):
-        answer = original(model, batch, preprocess, precision)
+    def watched(model, batch):
+        answer = original(model, batch)
         assert batch.shape[:2] == (1, 1)
         clips.append((frame_numbers(batch[0, 0]), answer[0]))
         return answer
 
-    original = predict.class_probabilities
-    monkeypatch.setattr(predict, "class_probabilities", watched)
+    original = LoadedModel.probabilities
+    monkeypatch.setattr(LoadedModel, "probabilities", watched)
     return clips
 
 
@@ -166,11 +166,11 @@ def spans(prediction, fps: float) -> list[tuple[float, float]]:
     [
         (8, [(0, 8)]),
         (9, [(0, 8)]),
-        (12, [(0, 8)]),  # half a clip is left over
-        (13, [(0, 8), (5, 13)]),  # more than half: a clip that ends with the video
+        (10, [(0, 8), (2, 10)]),  # more than an eighth of a clip is left over: one more that ends with the video
+        (13, [(0, 8), (5, 13)]),
         (15, [(0, 8), (7, 15)]),
         (16, [(0, 8), (8, 16)]),
-        (20, [(0, 8), (8, 16)]),
+        (17, [(0, 8), (8, 16)]),
         (21, [(0, 8), (8, 16), (13, 21)]),
         (24, [(0, 8), (8, 16), (16, 24)]),
         (5, [(0, 5)]),  # shorter than a clip
@@ -186,20 +186,21 @@ def test_segments_cover_the_video_and_show_its_frames(predictor_for, shown, writ
     ]
 
 
-def test_an_odd_clip_is_halved_exactly(predictor_for, write_video, tmp_path):
+def test_an_odd_clip_has_a_whole_frame_to_spare(predictor_for, write_video, tmp_path):
     along = predictor_for(num_frames=3, sampling="dense", stride=3).predict_along
-    assert spans(along(write_video(tmp_path / "v.mkv", 9 + 4)), 15) == [(0, 9)]
-    assert spans(along(write_video(tmp_path / "w.mkv", 9 + 5)), 15) == [(0, 9), (5, 14)]
+    assert spans(along(write_video(tmp_path / "v.mkv", 9 + 1)), 15) == [(0, 9)]
+    assert spans(along(write_video(tmp_path / "w.mkv", 9 + 2)), 15) == [(0, 9), (2, 11)]
 
 
 @pytest.mark.parametrize(
     ("seconds", "frames", "expected"),
     [
-        (0.0, 100, [(0, 40), (40, 80)]),  # 4 s by default
+        (0.0, 100, [(0, 40), (40, 80), (60, 100)]),  # 4 s by default
+        (0.0, 85, [(0, 40), (40, 80)]),
         (0.0, 101, [(0, 40), (40, 80), (61, 101)]),
         (0.0, 30, [(0, 30)]),
-        (2.0, 50, [(0, 20), (20, 40)]),
-        (0.1, 13, [(0, 4), (4, 8), (8, 12)]),  # never less than a clip
+        (2.0, 50, [(0, 20), (20, 40), (30, 50)]),
+        (0.1, 13, [(0, 4), (4, 8), (8, 12), (9, 13)]),  # never less than a clip
     ],
 )
 def test_a_model_that_takes_frames_from_all_over_gets_segments_of_seconds(
@@ -221,7 +222,7 @@ def test_seconds_mean_nothing_to_a_model_of_dense_clips(predictor_for, write_vid
 @pytest.mark.parametrize(
     ("native", "fps", "frames", "seconds"),
     [
-        (30, 10, 60, [(0, 0.8), (0.8, 1.6)]),  # 20 frames are kept
+        (30, 10, 60, [(0, 0.8), (0.8, 1.6), (1.2, 2.0)]),  # 20 frames are kept
         (25, 15, 40, [(0, 8 / 15), (8 / 15, 16 / 15), (16 / 15, 24 / 15)]),  # 24
         (15, 10, 22, [(0, 0.8), (0.7, 1.5)]),  # 15
         (15, 15, 16, [(0, 8 / 15), (8 / 15, 16 / 15)]),
@@ -411,9 +412,9 @@ def test_along_several_videos_broken_ones_get_a_sentence(predictor_for, write_vi
 @pytest.fixture(scope="module")
 def dense_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
     """`tiny_checkpoint` as if it had been trained on dense clips."""
-    model, about = load_checkpoint(tiny_checkpoint)
+    model, about, _ = load_checkpoint(tiny_checkpoint)
     path = tmp_path_factory.mktemp("dense") / "dense.safetensors"
-    save_checkpoint(path, model, replace(about, preprocess=replace(about.preprocess, **DENSE)))
+    save_checkpoint(path, model, replace(about, clip_spec=replace(about.clip_spec, **DENSE)))
     return path
 
 
@@ -428,7 +429,7 @@ def test_along_prints_times_and_the_mean(dense_checkpoint, write_video, tmp_path
     words = [video, "--checkpoint", dense_checkpoint, "--top", 2, "--precision", "fp32"]
     prediction = Predictor.load(dense_checkpoint, precision="fp32").predict_along(video, top=2)
     path, *lines, mean, first, second = printed(capsys, *words, "--along")
-    assert (path, mean) == (str(video), "whole video, mean of 3 clips")
+    assert (path, mean) == (str(video), "whole video, mean of 3 clips up to 2.4 s")
     for line, segment, times in zip(
         lines, prediction.segments, ("0.0 to 0.8", "0.8 to 1.6", "1.6 to 2.4"), strict=True
     ):
@@ -505,7 +506,11 @@ def test_a_published_model_says_what_is_in_a_real_video_and_when(i3d_weights, uc
     path, *lines = printed(capsys, video, "--pretrained", "--top", 1)
     times = [line for line in lines if " s  " in line]
     assert path == str(video)
-    assert len(times) == 3 and times[0].strip().startswith("0.0 to 2.6 s") and "whole video, mean of 3 clips" in lines
+    assert (
+        len(times) == 3
+        and times[0].strip().startswith("0.0 to 2.6 s")
+        and any("mean of 3 clips" in line for line in lines)
+    )
     assert all("playing violin" in line.split(",")[0] for line in times)
     assert lines[-1].endswith("playing violin")
     (text,) = printed(capsys, video, "--pretrained", "--whole", "--json", "--top", 400)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import psutil
 import pytest
@@ -237,15 +238,17 @@ def test_something_that_breaks_inside_is_no_traceback(page, video, monkeypatch, 
 
 @pytest.mark.parametrize(("above", "sure", "word"), [(0.01, True, "yes"), (0.999, False, "no"), (None, None, "")])
 def test_sure(tmp_path, tiny_checkpoint, video, above, sure, word):
-    model, about = load_checkpoint(tiny_checkpoint)
-    metrics = {} if above is None else {"sure_above": above}
+    model, about, _ = load_checkpoint(tiny_checkpoint)
+    metrics = {} if above is None else {"sure_above": above, "sure_right": 18, "sure_videos": 20}
     save_checkpoint(tmp_path / "m.safetensors", model, replace(about, metrics=metrics))
     make_experiment(tmp_path / "experiments", tmp_path / "m.safetensors")
     page = Page(tmp_path / "experiments")
     key = page.upload(video)
     assert page.answered(key)["sure"] is sure
     page.tell("details", key=key)
-    assert page.said("details")[0][0]["sure_above"] == above
+    details = page.said("details")[0][0]
+    assert details["sure_above"] == above
+    assert details["rests_on"] == (None if above is None else {"right": 18, "videos": 20, "low": ANY, "high": ANY})
     page.tell("table")
     assert [row["sure"] for row in csv.DictReader(io.StringIO(page.said("table")[0][0]["csv"]))] == [word]
 

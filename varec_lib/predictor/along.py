@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from varec_lib.data.transforms import PreprocessSpec
+from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import ConfigError
 
 Top = list[tuple[str, float]]  # classes and their probabilities, best first
@@ -91,7 +91,7 @@ class Along:
 
     def __init__(
         self,
-        spec: PreprocessSpec,
+        clip_spec: ClipSpec,
         classes: list[str],
         score: Callable[[torch.Tensor], torch.Tensor],
         *,
@@ -102,14 +102,14 @@ class Along:
         apart_s: float = 0.0,
         seen: Callable[[Segment, torch.Tensor], Any] | None = None,
     ) -> None:
-        self.spec, self.classes, self.score, self.top, self.seen = spec, classes, score, top, seen
+        self.clip_spec, self.classes, self.score, self.top, self.seen = clip_spec, classes, score, top, seen
         self.rate = native_fps if native_fps > 0 else UNKNOWN_RATE
-        if 0 < spec.fps < native_fps:  # of the frames that are kept
-            self.rate = spec.fps
-        dense = spec.num_frames * spec.stride
+        if 0 < clip_spec.fps < native_fps:  # of the frames that are kept
+            self.rate = clip_spec.fps
+        dense = clip_spec.num_frames * clip_spec.stride
         usual = min(WINDOW_S * self.rate, WINDOW_FRAMES)
-        length = dense if spec.sampling == "dense" else round(seconds * self.rate or usual)
-        self.length = max(length, spec.num_frames)
+        length = dense if clip_spec.sampling == "dense" else round(seconds * self.rate or usual)
+        self.length = max(length, clip_spec.num_frames)
         self.hop = max(round(hop * self.length), min(round(apart_s * self.rate), self.length), 1)
         self.latest: deque[np.ndarray] = deque(maxlen=self.length)
         self.times: deque[float] = deque(maxlen=self.length)  # of these
@@ -140,14 +140,17 @@ class Along:
                     del kept[1::2]
 
     def finish(self) -> tuple[Top, list[Segment]]:
-        """The mean over all windows, and each; frames left over make a last window that ends with the video."""
-        if not self.parts or self.clock.count - self.scored > self.hop / 2:
+        """The mean over all windows, and each; frames left over make a last window that ends with the video.
+
+        Only the last eighth of a window may remain unseen: as a window of its own it would tell nothing new.
+        """
+        if not self.parts or self.clock.count - self.scored > self.length // 8:
             self._score()
         return best(torch.stack(self.parts).mean(dim=0), self.classes, self.top), self.segments
 
     def _score(self) -> None:
-        frames = [self.latest[i] for i in self.spec.indices(len(self.latest))]
-        clip = self.spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+        frames = [self.latest[i] for i in self.clip_spec.indices(len(self.latest))]
+        clip = self.clip_spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
         part = self.score(clip[None])
         self.scored = self.clock.count
         segment = Segment(self.times[0], self.clock.now_s, best(part, self.classes, self.top))

@@ -53,8 +53,8 @@ def _decode(limits: dict, out: BinaryIO) -> None:
         for part in parts:
             out.write(part)
 
-    def say(**about: object) -> None:
-        send(JSON, json.dumps(about).encode())
+    def say(**facts: object) -> None:
+        send(JSON, json.dumps(facts).encode())
 
     try:
         with open_capture(VIDEO) as capture:
@@ -71,11 +71,11 @@ def _decode(limits: dict, out: BinaryIO) -> None:
             def save(frame, at_s) -> None:
                 send(FRAME, SIZE.pack(*frame.shape[:2], at_s), frame.tobytes())
 
-            about = decode_frames(
+            info = decode_frames(
                 capture, fps, save, short_side=limits["short_side"], fps=limits["fps"], name=str(VIDEO), most=most
             )
-            promised_s = min(count / rate, 1e6) if rate > 0 and about.frames < count else 0.0
-            say(cut=about.frames == most and capture.grab(), promised_s=promised_s)
+            promised_s = min(count / rate, 1e6) if rate > 0 and info.frames < count else 0.0
+            say(cut=info.frames == most and capture.grab(), promised_s=promised_s)
     except VideoError as error:
         say(error=str(error).removeprefix(f"{VIDEO}: "))
     except (MemoryError, cv2.error):

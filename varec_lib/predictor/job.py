@@ -29,6 +29,7 @@ class Job:
     sentence: str = ""  # why it failed, or what is to be known of the answer
     prediction: Prediction | None = None
     sure_above: float | None = None
+    sure_rests_on: dict[str, Any] | None = None  # how many validation videos were that sure, how many of them right
     clip_frames: int = 0  # frames of a window that the model saw
     seconds: float = 0.0  # from the open file to the answer
     pictures: list[list[bytes]] = field(default_factory=list)  # JPEGs of each window's frames

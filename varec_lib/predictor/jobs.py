@@ -13,6 +13,7 @@ import torch
 from traitlets.log import get_logger
 
 from varec_lib.errors import VarecError, VideoError
+from varec_lib.evaluation.metrics import wilson_interval
 from varec_lib.predictor.along import Prediction
 from varec_lib.predictor.choices import Choice
 from varec_lib.predictor.job import Job
@@ -166,10 +167,10 @@ class Jobs:
             self._answer(job)
             self._tell(self.changed)
 
-    def _tell(self, what: Callable[..., None], *about: Any) -> None:
+    def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
         """Tells the page from the thread, which must not end when that fails."""
         try:
-            what(*about)
+            what(*arguments)
         except Exception:
             get_logger().exception("The page could not be told.")
 
@@ -203,9 +204,9 @@ class Jobs:
             return b""
 
     def _predict(self, job: Job, predictor: Predictor) -> None:
-        spec, start = predictor.about.preprocess, time.perf_counter()
+        clips, start = predictor.model.clip_spec, time.perf_counter()
         with GuardedVideo(
-            job.file, short_side=spec.short_side, rate=spec.fps, limits=self.limits, cancelled=job.cancelled
+            job.file, short_side=clips.short_side, rate=clips.fps, limits=self.limits, cancelled=job.cancelled
         ) as video:
             along = predictor.along(video.fps, hop=0.5, apart_s=STEP_S, seen=job.see)
             expected = video.frames * min(along.rate / video.fps, 1) if video.fps else video.frames
@@ -213,15 +214,19 @@ class Jobs:
             told = start
             for count, frame in enumerate(video, start=1):
                 # Whole pictures can be large: those of a model that wants them whole are made small as they come.
-                along.add(frame if spec.short_side else _cropped(frame, predictor), video.reached_s)
+                along.add(frame if clips.short_side else _cropped(frame, predictor), video.reached_s)
                 if time.perf_counter() - told > 0.25:
                     told = time.perf_counter()
                     if expected:
                         self._tell(self.progress, job, min(count / expected, 1.0))
             top, segments = along.finish()
         job.seconds, job.pictures = time.perf_counter() - start, along.shown
-        sure_above = predictor.about.metrics.get("sure_above")
+        metrics = predictor.model.checkpoint.metrics
+        sure_above, right, videos = (metrics.get(name) for name in ("sure_above", "sure_right", "sure_videos"))
         job.sure_above = sure_above if isinstance(sure_above, int | float) else None
+        if isinstance(right, int) and isinstance(videos, int) and 0 < videos >= right >= 0:
+            low, high = wilson_interval(right, videos)
+            job.sure_rests_on = {"right": right, "videos": videos, "low": float(low), "high": float(high)}
         job.sentence = _left_out(video, segments[-1].end_s)
         job.prediction = Prediction(Path(job.name), top, segments)
 
@@ -249,4 +254,4 @@ def _left_out(video: GuardedVideo, seconds: float) -> str:
 
 def _cropped(frame: np.ndarray, predictor: Predictor) -> np.ndarray:
     clip = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
-    return predictor.about.preprocess.crop(clip).permute(1, 2, 0).numpy()
+    return predictor.model.clip_spec.crop(clip).permute(1, 2, 0).numpy()

@@ -6,26 +6,21 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
 from varec_lib.data.dataset import VideoFiles, load_views
 from varec_lib.data.decode import VIDEO_EXTENSIONS, decode_video, probe, read_header
 from varec_lib.errors import ConfigError, VideoError
-from varec_lib.evaluation.evaluate import class_probabilities
-from varec_lib.models.checkpoint import Checkpoint, load_checkpoint
-from varec_lib.models.precision import default_device, keep_freed_memory, resolve_precision, warn_if_imitated
+from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.models.pretrained import load_pretrained
 from varec_lib.predictor.along import Along, Prediction, best
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded model that answers for video files."""
+    """A loaded model that answers for video files, with its probabilities averaged over `views` clips of each."""
 
-    model: nn.Module
-    about: Checkpoint
+    model: LoadedModel
     views: int = 1
-    precision: str = "auto"
 
     @classmethod
     def load(cls, checkpoint: Path | str, *, views: int = 1, precision: str = "auto") -> "Predictor":
@@ -38,24 +33,19 @@ class Predictor:
         return cls._of(load_pretrained(model), views, precision)
 
     @classmethod
-    def _of(cls, loaded: tuple[nn.Module, Checkpoint], views: int, precision: str) -> "Predictor":
+    def _of(cls, model: LoadedModel, views: int, precision: str) -> "Predictor":
         if views < 1:
             raise ConfigError(f"views is {views}, but must be at least 1.")
-        keep_freed_memory()
-        model, about = loaded
-        device = default_device()
-        precision = resolve_precision(precision, device)
-        warn_if_imitated(precision, device)
-        return cls(model.to(device), about, views, precision)
+        return cls(model.on_device(precision), views)
 
     def clips(self, path: Path | str) -> torch.Tensor:
         """What the network sees of the video: uint8 `(V, T, C, H, W)`. Raises `VideoError`."""
         video = pd.DataFrame([{"path": path, **vars(probe(path))}])
-        return load_views(VideoFiles(video, self.about.preprocess), 0, self.about.preprocess, views=self.views)
+        return load_views(VideoFiles(video, self.model.clip_spec), 0, self.model.clip_spec, views=self.views)
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
-        return Prediction(Path(path), best(self.probabilities(self.clips(path)), self.about.classes, top))
+        return Prediction(Path(path), best(self.probabilities(self.clips(path)), self.model.classes, top))
 
     def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
         """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
@@ -64,19 +54,19 @@ class Predictor:
         from all over a video it has `seconds` (4 where 0). The video is decoded once, and never held as a whole.
         Raises `VideoError`.
         """
-        spec = self.about.preprocess
-        native = read_header(path, short_side=spec.short_side)[0].fps
+        clips = self.model.clip_spec
+        native = read_header(path, short_side=clips.short_side)[0].fps
         along = self.along(native, top=top, seconds=seconds)
-        decode_video(path, along.add, short_side=spec.short_side, fps=spec.fps)
+        decode_video(path, along.add, short_side=clips.short_side, fps=clips.fps)
         return Prediction(Path(path), *along.finish())
 
     def along(self, native_fps: float, **options: Any) -> Along:
         """An answer to be given frame by frame; options as `Along` has them."""
-        return Along(self.about.preprocess, self.about.classes, self.probabilities, native_fps=native_fps, **options)
+        return Along(self.model.clip_spec, self.model.classes, self.probabilities, native_fps=native_fps, **options)
 
     def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
         """Mean over uint8 clips `(V, T, C, H, W)`: `(K,)`."""
-        return class_probabilities(self.model, clips[None], self.about.preprocess, self.precision)[0]
+        return self.model.probabilities(clips[None])[0]
 
 
 def find_videos(paths: list[Path]) -> list[Path]:

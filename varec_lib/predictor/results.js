@@ -30,13 +30,15 @@ function cancelButton(video, cancel) {
 }
 
 // What "sure" means, and on what it rests.
-function whySure({ sure_above: bound, published, segments }) {
+function whySure({ sure_above: bound, rests_on: found, published, segments }) {
   if (bound === null) return "How sure this model must be to be trusted was not measured.";
   const some = `Sure means ${(100 * bound).toFixed(bound < 0.99 ? 0 : 2)} % or more`;
   if (published) return `${some}, fitted on clips of four actions. What is none of its 400 may seem sure as well.`;
-  if (bound >= 1) return "No answers of this model were right nine times in ten on its validation videos.";
+  if (bound >= 1) return "Never sure: too few answers of this model were right on its validation videos, or too few to tell.";
   const averaged = segments.length > 1 ? ", of each of which it saw one clip; this is a mean of several" : "";
-  return `${some}: nine in ten such answers were right on validation videos${averaged}.`;
+  if (!found) return `${some}: nine in ten such answers were right on validation videos${averaged}.`;
+  const { right, videos, low, high } = found;
+  return `${some}: ${right} of ${videos} such answers were right on validation videos (${percent(low)} to ${percent(high)} is what that can tell)${averaged}.`;
 }
 
 // The headline of an answered video.

@@ -96,10 +96,10 @@ class GuardedVideo:
         command = [sys.executable, "-P", "-m", "varec_lib.predictor.decoder", self.order]
         self.process = _start(command, self.limits, self.file, subprocess.PIPE)
         try:
-            kind, about = self._message()
+            kind, facts = self._message()
             if kind != JSON:
                 raise VideoError(NONSENSE)
-            self.fps, self.frames = _number(about, "fps"), int(_number(about, "frames"))
+            self.fps, self.frames = _number(facts, "fps"), int(_number(facts, "frames"))
         except BaseException:
             self.__exit__()
             raise
@@ -124,13 +124,13 @@ class GuardedVideo:
         kind, length = HEAD.unpack(self._read(HEAD.size))
         if kind == JSON and length < 10_000:
             try:
-                about = json.loads(self._read(length))
+                facts = json.loads(self._read(length))
             except (ValueError, RecursionError):
-                about = None
-            if isinstance(about, dict):
-                if "error" in about:
-                    raise VideoError(str(about["error"]))
-                return kind, about
+                facts = None
+            if isinstance(facts, dict):
+                if "error" in facts:
+                    raise VideoError(str(facts["error"]))
+                return kind, facts
         if kind == FRAME and length <= 3 * self.limits.pixels + SIZE.size:
             height, width, at_s = SIZE.unpack(self._read(SIZE.size))
             if length == SIZE.size + 3 * height * width > SIZE.size:
@@ -164,9 +164,9 @@ class GuardedVideo:
         return "decoding it made the decoder crash; it is damaged or made to do so."
 
 
-def _number(about: dict, name: str) -> float:
+def _number(facts: dict, name: str) -> float:
     """One of the numbers that a decoder sent."""
-    number = about.get(name)
+    number = facts.get(name)
     if not isinstance(number, int | float) or not 0 <= number < 1e9:
         raise VideoError(NONSENSE)
     return float(number)

@@ -162,7 +162,7 @@ class VideoPredictor(anywidget.AnyWidget):
         if job.prediction:
             segments = [{"start": s.start_s, "end": s.end_s, "top": s.top} for s in job.prediction.segments]
             about = {"top": job.prediction.top, "segments": segments, "frames": job.clip_frames}
-            sure = {"sure_above": job.sure_above, "published": job.choice.published}
+            sure = {"sure_above": job.sure_above, "rests_on": job.sure_rests_on, "published": job.choice.published}
             self._reply(content, {"about": "details", "key": job.key, **about, **sure})
 
     def _pictures(self, content: dict[str, Any], _: list[memoryview]) -> None:
