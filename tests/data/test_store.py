@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import pkgutil
 import re
 import shutil
 import signal
@@ -24,8 +25,6 @@ from torch.utils.data import DataLoader
 
 from varec_lib.cli import main
 from varec_lib.config import TrainConfig
-from varec_lib.data import store as store_module
-from varec_lib.data import store_writer
 from varec_lib.data.dataset import EvalClips, VideoFiles, load_views
 from varec_lib.data.decode import cv2
 from varec_lib.data.doctor import check_videos, load_dataset
@@ -137,6 +136,25 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 def shards(store: FrameStore) -> list[Path]:
     return sorted(store.folder.glob("frames-*.bin"))
+
+
+DECODE = "varec_lib.data.store_writer.decode_video"  # called in the decoding processes, once for every video
+
+
+def decode_with(
+    monkeypatch,
+    before: Callable[[Path], object] = lambda path: None,
+    *,
+    after_frame: Callable[[], object] = lambda: None,
+) -> None:
+    """Decoding processes call `before` with a video's path first, and `after_frame` whenever a frame is saved."""
+    decode = pkgutil.resolve_name(DECODE)
+
+    def decode_video(path, save, **how):
+        before(path)
+        return decode(path, lambda frame, at_s: (save(frame, at_s), after_frame()), **how)
+
+    monkeypatch.setattr(DECODE, decode_video)
 
 
 # The right frames
@@ -398,7 +416,7 @@ def test_a_stored_video_that_is_deleted_is_missing(films, open_store, table):
     (films / "videos" / "a.mkv").unlink()
     good, bad = update(store, table)
     assert len(good) == 5 and bad["path"].tolist() == [table["path"][0]]
-    assert "a.mkv: no such file" in bad["problem"][0]
+    assert re.search(r"a\.mkv.*no such", bad["problem"][0])
 
 
 def test_load_dataset_leaves_out_the_same_videos_with_a_store_as_without(numbered_dataset, tmp_path, capsys):
@@ -410,23 +428,23 @@ def test_load_dataset_leaves_out_the_same_videos_with_a_store_as_without(numbere
     without = capsys.readouterr().out
     found = load_dataset(config, progress=False, examine=FrameStore.of(config).update)
     pd.testing.assert_frame_equal(found, expected)
-    assert "Left out 2 of 30 videos" in without and capsys.readouterr().out.endswith(without)
-    with pytest.raises(DataError, match="2 of 30 videos cannot be used"):
+    assert "2 of 30" in without and capsys.readouterr().out.endswith(without)
+    with pytest.raises(DataError, match="2 of 30"):
         load_dataset(config.replaced(strict=True), progress=False, examine=FrameStore.of(config).update)
 
 
 # Processes that are killed
 
 # What `varec` does, but a fiftieth of a second per frame slower.
-SLOW_BUILD = """
-import sys, time
+SLOW_BUILD = f"""
+import pkgutil, sys, time
+from unittest import mock
 from varec_lib.cli import main
-from varec_lib.data import store_writer
-decode = store_writer.decode_video
+decode = pkgutil.resolve_name({DECODE!r})
 def slowly(path, save, **how):
     return decode(path, lambda frame, at_s: (time.sleep(0.02), save(frame, at_s)), **how)
-store_writer.decode_video = slowly
-sys.exit(main(sys.argv[1:]))
+with mock.patch({DECODE!r}, slowly):
+    sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -505,9 +523,7 @@ def test_videos_beyond_a_truncated_end_are_decoded_again_with_a_note(open_store,
     os.truncate(shards(store)[0], int(store.index["offset"].iloc[3]) + 10)
     capsys.readouterr()
     update(store, table)
-    printed = capsys.readouterr().out
-    assert "3 videos lie beyond the end of a truncated file and are decoded again" in printed
-    assert "Decoding 3 videos once" in printed
+    assert re.search(r"\b3 .*truncated.*\n.*Decoding 3\b", capsys.readouterr().out)
     stored = store.frames_of(table)
     assert all(torch.equal(stored.read(row, [0]), expected[row]) for row in range(6))
     update(store, table)
@@ -543,11 +559,8 @@ def test_a_store_of_another_version_is_an_error_that_says_what_to_do(open_store,
     file = store.folder / "store.json"
     file.write_text(json.dumps([1] if change is None else json.loads(file.read_text()) | change))
     before = snapshot(store.folder)
-    with pytest.raises(
-        StoreError, match=r"written by another version .*Delete the folder, or choose another"
-    ) as caught:
+    with pytest.raises(StoreError, match=rf"{store.folder}.*another version.*\b1\b.*--store_dir"):
         update(open_store(), table)
-    assert str(store.folder) in str(caught.value) and "this one reads 1" in str(caught.value)
     assert snapshot(store.folder) == before
 
 
@@ -556,7 +569,7 @@ def test_a_damaged_description_is_an_error_that_names_it(open_store, table):
     update(store, table.iloc[:1])
     for content in ("", '{"format": 1', "nonsense"):
         (store.folder / "store.json").write_text(content)
-        with pytest.raises(StoreError, match=r"store\.json: damaged .*Delete the folder"):
+        with pytest.raises(StoreError, match=r"store\.json.*Delete"):
             update(open_store(), table)
 
 
@@ -591,14 +604,14 @@ def test_a_damaged_index_is_an_error_that_names_it_in_one_line(open_store, table
     update(store, table.iloc[:2])
     index = store.folder / "index.csv"
     index.write_bytes(DAMAGES[damage](index.read_text()).encode(errors="surrogateescape"))
-    with pytest.raises(StoreError, match=r"index\.csv: damaged .*Delete the folder") as caught:
+    with pytest.raises(StoreError, match=r"index\.csv.*Delete") as caught:
         update(open_store(), table)
     assert "\n" not in str(caught.value) and str(store.folder) in str(caught.value)
 
 
 def test_a_folder_below_a_file_is_an_error(films, table, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match=r"no frame store can be written there .*--store_dir, or --store off"):
+    with pytest.raises(StoreError, match=r"Not a directory.*--store_dir.*--store off"):
         update(FrameStore(films, tmp_path / "file" / "store", RAW), table)
 
 
@@ -618,10 +631,8 @@ def test_a_full_disk_is_an_error_that_keeps_what_is_finished(films, heavy, table
     finished = index_lines(store)
     full = store.folder / "frames-01.bin"
     full.symlink_to("/dev/full")
-    with pytest.raises(StoreError, match=r"could not be written \(No space left on device\)") as caught:
+    with pytest.raises(StoreError, match=rf"{store.folder}.*No space left on device.*kept.*--store off"):
         update(store, rows, num_workers=2)
-    message = str(caught.value)
-    assert str(store.folder) in message and "Finished videos are kept" in message and "--store off" in message
     assert index_lines(store)[:2] == finished
     full.unlink()
     update(store, rows, num_workers=2)
@@ -637,7 +648,7 @@ def test_a_disk_that_is_full_from_the_start_stores_nothing(open_store, table):
     store = open_store()
     store.folder.mkdir(parents=True)
     (store.folder / "frames-00.bin").symlink_to("/dev/full")
-    with pytest.raises(StoreError, match="could not be written"):
+    with pytest.raises(StoreError, match="No space left on device"):
         update(store, table)
     assert index_lines(store) == []
     (store.folder / "frames-00.bin").unlink()
@@ -675,9 +686,8 @@ def test_a_disk_that_is_full_for_the_index_is_the_same_error(tmp_path):
     build = subprocess.run(
         [sys.executable, "-c", LITTLE_ROOM, *build_arguments(root, store)], capture_output=True, text=True, timeout=120
     )
-    message = build.stderr.splitlines()[-1]
-    assert build.returncode == 2 and str(store.folder) in message
-    assert "could not be written" in message and "Finished videos are kept" in message
+    assert build.returncode == 2
+    assert re.search(rf"{store.folder}.*File too large.*kept", build.stderr.splitlines()[-1])
     finished = index_lines(store)
     assert 5 < len(finished) < 15
     update(store, rows)
@@ -685,49 +695,46 @@ def test_a_disk_that_is_full_for_the_index_is_the_same_error(tmp_path):
     assert_right(store, rows)
 
 
-def test_too_little_room_is_refused_before_anything_is_decoded(open_store, table, monkeypatch):
-    monkeypatch.setattr(store_module, "expected_bytes", lambda path, settings: 2_000_000_000)
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 11_000_000_000))
-    store = open_store()
-    with pytest.raises(StoreError, match=r"needs about 12\.0 GB, but .* has 11\.0 GB free") as caught:
-        update(store, table)
+def promise_millions(path: Path) -> None:
+    """Makes the header of an AVI of 20 frames tell of 4 million."""
+    data = bytearray(path.read_bytes())
+    for chunk, distance in ((b"avih", 24), (b"strh", 40)):  # the two places that tell the number of frames
+        place = data.index(chunk) + distance
+        assert int.from_bytes(data[place : place + 4], "little") == 20
+        data[place : place + 4] = (2**22).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def test_too_little_room_is_refused_before_anything_is_decoded(films, open_store, table, monkeypatch):
+    promise_millions(films / "videos" / "c.avi")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 100_000_000))
+    store, rows = open_store(), table.iloc[[2]]
+    with pytest.raises(StoreError, match=rf"\b6\.9 GB.*{store.folder}.*\b0\.1 GB") as caught:
+        update(store, rows)
     message = str(caught.value)
-    assert str(store.folder) in message
     assert all(way in message for way in ("--store jpeg", "--fps", "--short_side", "--store_dir", "--store off"))
     assert shards(store) == [] and index_lines(store) == []
     with pytest.raises(StoreError) as caught:
-        update(open_store(StoreSettings(32, 10, "jpeg")), table)
+        update(open_store(StoreSettings(32, 10, "jpeg")), rows)
     assert "--store jpeg" not in str(caught.value)
 
 
 def test_the_expected_size_is_announced_before_decoding(open_store, table, spoiled, monkeypatch, capsys):
     printed = []
-
-    def decode_video(path, save, **how):
-        printed.append(capsys.readouterr().out)
-        return decode(path, save, **how)
-
-    decode = store_writer.decode_video
-    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    decode_with(monkeypatch, lambda path: printed.append(capsys.readouterr().out))
     store = open_store(StoreSettings(0, 0))
     update(store, table)
     exact = sum(frames * height * width * 3 for frames, (height, width), _ in FILMS.values())
-    assert printed[0] == f"Decoding 6 videos once into frame store {store}: about {exact / 1e6:.1f} MB\n"
+    assert re.fullmatch(rf".*\b6 videos.*{store}.*\b{exact / 1e6:.1f} MB.*\n", printed[0])
     assert store.used_bytes() == (exact, 0)
     store = open_store()
     update(store, spoiled)
-    assert "Decoding 11 videos once" in "".join(printed)  # one of the 12 is not there
+    assert "11 videos" in "".join(printed)  # one of the 12 is not there
 
 
 def test_a_header_that_promises_millions_of_frames_stops_nothing(films, open_store, table, monkeypatch):
-    path = films / "videos" / "c.avi"
-    data = bytearray(path.read_bytes())
-    for chunk, distance in ((b"avih", 24), (b"strh", 40)):  # the two places of an AVI that tell the number of frames
-        place = data.index(chunk) + distance
-        assert int.from_bytes(data[place : place + 4], "little") == 20
-        data[place : place + 4] = (2**22).to_bytes(4, "little")
-    path.write_bytes(data)
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 1_000_000_000))
+    promise_millions(films / "videos" / "c.avi")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 1_000_000_000))
     store = open_store()
     update(store, table)
     assert_right(store, table)
@@ -744,17 +751,6 @@ def test_the_expected_size_is_close_for_a_thinned_jpeg_store(tiny_stick_actions,
 # Several processes
 
 
-def decode_with(monkeypatch, before: Callable[[Path], None] = lambda path: None, *, pause: float = 0) -> None:
-    """Decoding processes call `before` with a video's path first, and then pause (seconds) at every frame."""
-    decode = store_writer.decode_video
-
-    def decode_video(path, save, **how):
-        before(path)
-        return decode(path, lambda frame, at_s: (time.sleep(pause), save(frame, at_s)), **how)
-
-    monkeypatch.setattr(store_writer, "decode_video", decode_video)
-
-
 def kill_at(name: str) -> Callable[[Path], None]:
     def before(path: Path) -> None:
         if path.name == name:
@@ -768,9 +764,9 @@ def test_a_decoding_process_that_dies_is_an_error_that_names_the_video(open_stor
     store = open_store()
     with monkeypatch.context() as patch:
         decode_with(patch, kill_at("d.mp4"))
-        with pytest.raises(StoreError, match=r"A decoding process died while reading one of: .*d\.mp4") as caught:
+        with pytest.raises(StoreError, match=r"died.*\bd\.mp4") as caught:
             update(store, table, num_workers=2)
-    assert "Finished videos are kept" in str(caught.value) and "a.mkv" not in str(caught.value)
+    assert "a.mkv" not in str(caught.value)
     finished = index_lines(store)
     assert len(finished) > 0 and "d" not in names_in(finished)
     update(store, table, num_workers=2)
@@ -782,7 +778,7 @@ def test_no_process_writes_on_after_a_build_has_failed(open_store, table, monkey
     """It would write into the frames of the next build, which a notebook may start at once."""
     store, others = open_store(), multiprocessing.active_children()
     with monkeypatch.context() as patch:
-        decode_with(patch, kill_at("c.avi"), pause=0.03)
+        decode_with(patch, kill_at("c.avi"), after_frame=lambda: time.sleep(0.03))
         with pytest.raises(StoreError, match="died") as caught:  # held on to, as a notebook does
             update(store, table, num_workers=2)
     assert [process for process in multiprocessing.active_children() if process not in others] == []
@@ -801,11 +797,11 @@ def test_an_interrupted_build_can_be_started_again_at_once(open_store, table, mo
             os.kill(main_process, signal.SIGINT)  # while it waits for us
 
     with monkeypatch.context() as patch:
-        decode_with(patch, before, pause=0.04)
+        decode_with(patch, before, after_frame=lambda: time.sleep(0.04))
         with pytest.raises(KeyboardInterrupt) as caught:  # held on to, as a notebook does
             update(store, table, num_workers=2)
     with monkeypatch.context() as patch:
-        decode_with(patch, pause=0.04)
+        decode_with(patch, after_frame=lambda: time.sleep(0.04))
         update(store, table.iloc[::-1], num_workers=2)  # the same file gets other videos now
     assert_right(store, table)
     del caught
@@ -827,9 +823,9 @@ def test_processes_that_want_the_same_store_build_it_once(heavy, tmp_path):
             ]  # fmt: skip
             for build in builds:
                 stack.callback(build.kill)
-            wait_until(lambda: all(f"filling frame store {store}: waiting for it" in f.read_text() for f in printed))
+            wait_until(lambda: all(re.search(f"{store}.*waiting", file.read_text()) for file in printed))
         assert [build.wait(timeout=120) for build in builds] == [0, 0, 0]
-    assert sum("Decoding 10 videos once" in file.read_text() for file in printed) == 1
+    assert sum("Decoding 10 " in file.read_text() for file in printed) == 1
     rows = load_manifest(heavy)
     update(store, rows)
     assert len(index_lines(store)) == 10 and store.used_bytes()[1] == 0
@@ -847,7 +843,7 @@ def test_a_finished_store_is_only_read(open_store, table):
     update(store, table.iloc[1:4])
     assert snapshot(store.folder) == before
     assert_right(store, table.iloc[1:4].reset_index(drop=True))
-    with pytest.raises(StoreError, match=r"no frame store can be written there .*--store_dir, or --store off"):
+    with pytest.raises(StoreError, match=r"Is a directory.*--store_dir.*--store off"):
         update(store, table)
 
 
@@ -914,16 +910,8 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, monkeypatch, 
         table_of(tmp_path / "set", ["long.avi"]),
         FrameStore(tmp_path / "set", tmp_path, StoreSettings(0, 0, form)),
     )
-    decode, used = store_writer.decode_video, []
-
-    def decode_video(path, save, **how):
-        def save_and_measure(frame: np.ndarray, at_s: float) -> None:
-            save(frame, at_s)
-            used.append(anonymous_memory())
-
-        return decode(path, save_and_measure, **how)
-
-    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    used = []
+    decode_with(monkeypatch, after_frame=lambda: used.append(anonymous_memory()))
     update(store, rows)
     assert len(used) == store.frames_of(rows).frames[0] == 2000
     assert max(used) - used[50] < 8e6
@@ -937,8 +925,8 @@ def test_the_command_fills_a_store_that_training_uses(heavy, tmp_path, capsys):
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     store = FrameStore.of(TrainConfig(data_dir=heavy, store_dir=tmp_path, frame_size=(28, 32), fps=5))
-    assert f"Decoding 10 videos once into frame store {store}" in printed
-    assert f"Frame store {store}: 10 videos, 90 frames, " in printed
+    assert re.search(rf"Decoding 10 .*{store}", printed)
+    assert re.search(rf"{store}.*\b10 videos.*\b90 frames", printed)
     before = snapshot(store.folder)
     rows = load_manifest(heavy)
     update(store, rows)
@@ -956,5 +944,5 @@ def test_the_command_lists_what_cannot_be_used_and_what_has_changed(numbered_dat
     capsys.readouterr()
     assert main(arguments) == 1
     printed = capsys.readouterr().out
-    assert "29 videos" in printed and "alpha_0.mkv: no such file" in printed
-    assert "belong to videos that have changed since" in printed
+    assert "29 videos" in printed and re.search(r"alpha_0\.mkv.*no such", printed)
+    assert "changed" in printed
