@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,55 +26,65 @@ def test_json_round_trip_keeps_every_setting(tmp_path):
 
 def test_setting_of_another_version_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"epochs": 3, "learning_speed": 1, "colour": 2}')
-    with pytest.raises(ConfigError, match="does not know: colour, learning_speed"):
+    with pytest.raises(ConfigError, match=r"config\.json\b.*\bcolour, learning_speed\b"):
         TrainConfig.load(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("name", "value", "allowed"),
     [
-        ({"epochs": 0}, "epochs is 0, but must be at least 1"),
-        ({"batch_size": 0}, "batch_size is 0, but must be at least 1"),
-        ({"num_frames": -1}, "num_frames is -1, but must be at least 1"),
-        ({"stride": 0}, "stride is 0"),
-        ({"views": 0}, "views is 0"),
-        ({"accumulate": 0}, "accumulate is 0"),
-        ({"patience": -1}, "patience is -1, but must be at least 0"),
-        ({"num_workers": -1}, "num_workers is -1"),
-        ({"warmup_epochs": -0.5}, "warmup_epochs is -0.5"),
-        ({"weight_decay": -1}, "weight_decay is -1"),
-        ({"frame_size": (112,)}, "frame_size is .112,., but must be a height and a width"),
-        ({"frame_size": (112, 15)}, "frame_size is .112, 15."),
-        ({"fixed_views": -1}, "fixed_views is -1"),
-        ({"short_side": -1}, "short_side is -1"),
-        ({"fps": -1.0}, "fps is -1.0"),
-        ({"clip_grad": -0.1}, "clip_grad is -0.1"),
-        ({"backbone_lr": -0.1}, "backbone_lr is -0.1"),
-        ({"backbone_lr": 0.1, "freeze_backbone": True}, "a frozen backbone does not learn"),
-        ({"mixup": -0.1}, "mixup is -0.1"),
-        ({"cutmix": -1}, "cutmix is -1"),
-        ({"save_minutes": -1}, "save_minutes is -1"),
-        ({"seed": 2**32}, r"seed is 4294967296, but must be at least 0 and below 2\*\*32"),
-        ({"save_minutes": float("nan")}, "save_minutes is nan"),
-        ({"ema": 1.0}, "ema is 1.0, but must be from 0 to below 1"),
-        ({"ema": -0.1}, "ema is -0.1"),
-        ({"store": "png"}, "store is 'png', but must be one of raw, jpeg, off"),
-        ({"lr": 0}, "lr is 0, but must be above 0"),
-        ({"lr": float("inf")}, "lr is inf"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
-        ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
-        ({"scheduler": "step"}, "scheduler is 'step', but must be one of plateau, cosine"),
-        ({"sampling": "all"}, "sampling is 'all'"),
-        ({"precision": "fp8"}, "precision is 'fp8'"),
-        ({"ucf_split": 4}, "ucf_split is 4, but must be one of 1, 2, 3"),
-        ({"pretrained": True, "weights": "w.pt"}, "pretrained and weights exclude each other"),
-        ({"experiment_name": "a/b"}, "experiment_name is 'a/b'"),
-        ({"model": "a:b"}, "experiment_name is 'a:b'"),
+        ("epochs", 0, "1"),
+        ("batch_size", 0, "1"),
+        ("num_frames", -1, "1"),
+        ("stride", 0, "1"),
+        ("views", 0, "1"),
+        ("accumulate", 0, "1"),
+        ("patience", -1, "0"),
+        ("num_workers", -1, "0"),
+        ("warmup_epochs", -0.5, "0"),
+        ("weight_decay", -1, "0"),
+        ("frame_size", (112,), "height"),
+        ("frame_size", (112, 15), "16"),
+        ("fixed_views", -1, "0"),
+        ("short_side", -1, "0"),
+        ("fps", -1.0, "0"),
+        ("clip_grad", -0.1, "0"),
+        ("backbone_lr", -0.1, "0"),
+        ("mixup", -0.1, "0"),
+        ("cutmix", -1, "0"),
+        ("save_minutes", -1, "0"),
+        ("seed", 2**32, r"0\b.*\b2\*\*32"),
+        ("save_minutes", float("nan"), "0"),
+        ("ema", 1.0, r"0\b.*\b1"),
+        ("ema", -0.1, r"0\b.*\b1"),
+        ("store", "png", "raw, jpeg, off"),
+        ("lr", 0, "0"),
+        ("lr", float("inf"), "finite"),
+        ("lr", float("nan"), "0"),
+        ("label_smoothing", 1.0, r"0\b.*\b1"),
+        ("label_smoothing", -0.1, r"0\b.*\b1"),
+        ("scheduler", "step", "plateau, cosine"),
+        ("sampling", "all", "uniform, dense"),
+        ("precision", "fp8", "auto, fp32, bf16, fp16"),
+        ("ucf_split", 4, "1, 2, 3"),
+        ("experiment_name", "a/b", ""),
     ],
 )
-def test_setting_out_of_range_is_named(settings, message):
-    with pytest.raises(ConfigError, match=message):
+def test_setting_out_of_range_is_named(name, value, allowed):
+    with pytest.raises(ConfigError, match=rf"\b{name}\b.*{re.escape(repr(value))}(?![.\d]).*\b{allowed}\b"):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backbone_lr": 0.1, "freeze_backbone": True}, "backbone_lr.*freeze_backbone"),
+        ({"pretrained": True, "weights": "w.pt"}, "pretrained.*weights"),
+        ({"model": "a:b"}, "experiment_name.*'a:b'"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(settings, said):
+    with pytest.raises(ConfigError, match=said):
         TrainConfig(**settings)
 
 
@@ -117,7 +128,7 @@ def test_a_changed_copy_is_checked_too(tmp_path):
     config = TrainConfig(model="cnnlstm", experiment_name="mine")
     other = config.replaced(epochs=3, resume=str(tmp_path))
     assert (other.epochs, other.resume, other.experiment_name, config.epochs) == (3, tmp_path, "mine", 100)
-    with pytest.raises(ConfigError, match="epochs is 0"):
+    with pytest.raises(ConfigError, match=r"epochs\b.*\b0\b"):
         config.replaced(epochs=0)
 
 
