@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,9 @@ def test_without_a_store_it_is_not_measured(tiny_config):
 
 
 @pytest.mark.parametrize(
-    ("wait", "loader", "expected"),
-    [(0.01, 500.0, "Bottleneck: the model"), (0.2, 500.0, "Bottleneck: data"), (0.01, 5.0, "Bottleneck: data")],
+    ("wait", "loader", "bottleneck"), [(0.01, 500.0, "model"), (0.2, 500.0, "data"), (0.01, 5.0, "data")]
 )
-def test_advice_names_the_bottleneck(wait, loader, expected):
+def test_advice_names_the_bottleneck(wait, loader, bottleneck):
     figures = {
         "data_wait_share": wait,
         "loader_clips_per_s": loader,
@@ -53,14 +53,14 @@ def test_advice_names_the_bottleneck(wait, loader, expected):
         "store_clips_per_s": 1.0,
     }
     line = advice(figures)
-    assert line.startswith(expected) and "\n" not in line
-    assert ("--num_workers" in line) == (expected == "Bottleneck: data")
+    assert re.search("data|model", line)[0] == bottleneck and "\n" not in line
+    assert ("--num_workers" in line) == (bottleneck == "data")
 
 
 def test_waiting_and_working_are_told_apart(monkeypatch):
     """Two batches of four clips, each waited for one second and worked on for three."""
     clock = [0.0]
-    monkeypatch.setattr("varec_lib.training.stock.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
     def later(seconds):
         clock[0] += seconds
@@ -74,9 +74,9 @@ def test_waiting_and_working_are_told_apart(monkeypatch):
 
 
 def test_unusable_settings(tiny_config):
-    with pytest.raises(ConfigError, match="--against-stock compares R3D-18"):
+    with pytest.raises(ConfigError, match=r"--against-stock\b.*r3d18"):
         bench(tiny_config(), against_stock=True)
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match=r"steps\b.*\b0\b"):
         bench(tiny_config(), steps=0)
 
 
