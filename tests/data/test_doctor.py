@@ -1,6 +1,5 @@
 """The doctor: unusable videos are named, counted and left out, and nothing takes their place."""
 
-import re
 import shutil
 
 import pandas as pd
@@ -45,8 +44,8 @@ def test_usable_videos_get_their_decoded_frame_counts_and_sizes(numbered_dataset
 def test_bad_files_are_named_with_their_problem(damaged):
     good, bad = check_videos(load_manifest(damaged), progress=False)
     assert names(bad) == BROKEN and len(good) == 27
-    for problem, name, reason in zip(bad["problem"], BROKEN, ("no such", "0 bytes", "a video"), strict=True):
-        assert name in problem and reason in problem
+    for problem, name, words in zip(bad["problem"], BROKEN, ("no such file", "0 bytes", "not a video"), strict=True):
+        assert name in problem and words in problem
 
 
 def test_the_usable_rest_is_unchanged(damaged, numbered_dataset, capsys):
@@ -60,7 +59,7 @@ def test_the_usable_rest_is_unchanged(damaged, numbered_dataset, capsys):
 def test_what_is_left_out_is_counted_and_named_in_the_output(damaged, capsys):
     load(damaged)
     printed = capsys.readouterr().out
-    assert "3 of 30" in printed
+    assert "Left out 3 of 30 videos" in printed
     assert all(name in printed for name in BROKEN)
 
 
@@ -70,11 +69,11 @@ def test_many_bad_files_are_all_counted(tmp_path, numbered_dataset, capsys):
         path.unlink()
     load(tmp_path / "set")
     printed = capsys.readouterr().out
-    assert all(fact in printed for fact in ("12 of 30", "7 more", "`varec data check`"))
+    assert "Left out 12 of 30 videos" in printed and "and 7 more (`varec data check` lists all)" in printed
 
 
 def test_strict_stops_with_one_line_that_counts_and_names(damaged):
-    with pytest.raises(DataError, match=r"\b3 of 30 .*alpha_0\.mkv.*no such") as caught:
+    with pytest.raises(DataError, match=r"^3 of 30 videos cannot be used: .*alpha_0\.mkv: no such file") as caught:
         load(damaged, strict=True)
     assert "\n" not in str(caught.value) and "varec data check" in str(caught.value)
 
@@ -97,7 +96,7 @@ def test_a_class_that_loses_all_its_training_videos_stops_the_run(tmp_path, numb
     for path in (tmp_path / "set" / "videos" / "beta").iterdir():
         if not with_test_videos or int(path.stem[-1]) < 6:
             path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"training .*\bbeta\b"):
+    with pytest.raises(DataError, match="No usable training video is left of beta"):
         load(tmp_path / "set")
 
 
@@ -105,7 +104,7 @@ def test_a_validation_split_without_usable_videos_stops_the_run(tmp_path, number
     shutil.copytree(numbered_dataset, tmp_path / "set")
     for path in (tmp_path / "set" / "videos").glob("*/*_[67].mkv"):
         path.unlink()
-    with pytest.raises(DataError, match="val split"):
+    with pytest.raises(DataError, match="The val split has no usable video"):
         load(tmp_path / "set")
 
 

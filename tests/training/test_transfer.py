@@ -1,8 +1,6 @@
 """Published weights, frozen as a whole or but for the last blocks: which defaults they change, and what then learns."""
 
 import json
-import re
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +21,7 @@ from varec_lib.models.registry import build_model
 from varec_lib.predictor.predict import Predictor
 from varec_lib.training import setup
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.loop import train
+from varec_lib.training.loop import Trainer, train
 from varec_lib.training.state import LAST
 from varec_lib.training.step import make_optimizer
 
@@ -43,19 +41,11 @@ def configured(monkeypatch):
     seen: list[TrainConfig] = []
     monkeypatch.setattr(train_command, "run", lambda options: seen.append(decided(options)) or 0)
 
-    def parse(command: str, *words: object) -> TrainConfig | Bench:
-        kind, _, about = cli.COMMANDS[command]
-        monkeypatch.setitem(cli.COMMANDS, command, (kind, lambda told: seen.append(told) or 0, about))
-        assert cli.main([command, *map(str, words)]) == 0
+    def parse(*words: object) -> TrainConfig:
+        assert cli.main(["train", *map(str, words)]) == 0
         return seen.pop()
 
     return parse
-
-
-@pytest.fixture
-def configured(parsed):
-    """`parse(*words)`: the configuration that `varec train` with these words would train with."""
-    return partial(parsed, "train")
 
 
 @pytest.fixture
@@ -174,7 +164,7 @@ def test_a_resumed_run_keeps_the_settings_it_had(configured, tmp_path):
 
 def test_a_model_that_is_not_known_is_named(capsys):
     assert cli.main(["train", "--model", "i4d", *FROZEN]) == 2
-    assert re.search("no model.*'i4d'", capsys.readouterr().err)
+    assert "There is no model 'i4d'" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -193,8 +183,8 @@ def test_a_head_learns_on_the_frozen_features_of_i3d(i3d_weights, words, the_exp
     chosen = {"data_dir": one_of_each, "model": "i3d", "epochs": 1, "pretrained": True, "freeze_backbone": True}
     assert cli.main(words(**chosen, num_frames=None, frame_size=None, precision=None)) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"i3d_kinetics400\.safetensors\b.*\b285\b.*\b2 unused.*\bhead\.", shown)
-    assert re.search(r"features.*\b3 train\b", shown)
+    assert "i3d_kinetics400.safetensors: 285 tensors matched; 2 unused (head." in shown
+    assert "Computing the frozen backbone's features of 3 train clips once" in shown
     experiment = the_experiment()
     assert experiment.folder.name.startswith("i3d_")
     config = json.loads((experiment.folder / "config.json").read_text())
@@ -283,10 +273,10 @@ def test_rates_of_the_last_block_and_of_the_head():
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        ({"freeze_backbone": True}, "train_blocks.*freeze_backbone"),
-        ({"model": "constant"}, "constant.*`backbone`"),
-        ({"model": "frame_average", "train_blocks": 6}, r"train_blocks\b.*\b6\b.*\b6\b"),
-        ({"train_blocks": -1}, r"train_blocks\b.*-1\b.*\b0\b"),
+        ({"freeze_backbone": True}, "train_blocks and freeze_backbone exclude each other"),
+        ({"model": "constant"}, "model constant has no attribute `backbone`"),
+        ({"model": "frame_average", "train_blocks": 6}, "train_blocks is 6, but this backbone has 6: leave it out"),
+        ({"train_blocks": -1}, "train_blocks is -1, but must be at least 0"),
     ],
 )
 def test_what_cannot_be_trained_in_part_is_refused_before_there_is_an_experiment(
@@ -294,15 +284,24 @@ def test_what_cannot_be_trained_in_part_is_refused_before_there_is_an_experiment
 ):
     assert cli.main(words(**{"train_blocks": 1} | others)) == 2
     lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("varec: ")]
-    assert len(lines) == 1 and re.search(message, lines[0])
+    assert len(lines) == 1 and message in lines[0]
     assert not settings["experiments_dir"].exists()
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing in the library catches it."""
 
 
 @pytest.mark.slow
 def test_a_run_that_trains_the_last_block_is_resumed_bit_by_bit(
-    tiny_config, assert_same_run, first_weights, tmp_path, crash_at
+    tiny_config, assert_same_run, first_weights, tmp_path, monkeypatch
 ):
     """Batch norm's statistics of the frozen blocks stay as they were, on both sides of the crash."""
+
+    def crash(trainer: Trainer, group: list, total: int):
+        if (trainer.epoch, trainer.feed.batches.start) == (2, 3):
+            raise Crash
+        return original(trainer, group, total)
 
     def config(**others: object) -> TrainConfig:
         return tiny_config(model="frame_average", train_blocks=1, backbone_lr=0.001, weights=file, **others)
@@ -310,8 +309,11 @@ def test_a_run_that_trains_the_last_block_is_resumed_bit_by_bit(
     file = tmp_path / "weights.pt"
     torch.save(build_model("frame_average", 3, frame_size=(32, 32)).backbone.network.state_dict(), file)
     whole = train(config(), progress=False)
-    with crash_at(epoch=2, batch=3):
-        train(config(experiment_name="broken"), progress=False)
+    original = Trainer._step
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_step", crash)
+        with pytest.raises(Crash):
+            train(config(experiment_name="broken"), progress=False)
     (folder,) = whole.folder.parent.glob("broken*")
     again = train(Experiment(folder).config.replaced(resume=folder), progress=False)
     assert_same_run(whole, again)
