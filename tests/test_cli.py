@@ -131,7 +131,7 @@ def videos(numbered_dataset):
 def test_evaluate_prints_a_report(tiny_checkpoint, numbered_dataset, capsys):
     assert cli.main(["evaluate", str(tiny_checkpoint), "--data", str(numbered_dataset), "--num-workers", "0"]) == 0
     shown = capsys.readouterr().out
-    assert "6 videos of test, 1 view(s) each, frames forward" in shown
+    assert re.search(r"\b6 videos\b.*\btest\b.*\b1 view.*\bforward\b", shown)
     assert all(word in shown for word in ("precision", "alpha", "beta", "gamma", "top-1 ", "top-3 1.000"))
 
 
@@ -188,7 +188,7 @@ def test_predict_several_as_json_with_one_that_is_broken(tiny_checkpoint, videos
     assert status == 1
     assert "error" not in answers[0]
     assert len(answers[0]["top"]) == 3
-    assert answers[1]["error"].startswith(f"{broken}: the file is empty")
+    assert answers[1]["error"].startswith(f"{broken}: ") and "0 bytes" in answers[1]["error"]
     assert "top" not in answers[1]
 
 
@@ -196,7 +196,7 @@ def test_unknown_command(capsys):
     assert cli.main(["trian"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("varec: there is no command 'trian'.")
+    assert re.match("varec: .*'trian'", captured.err)
     assert "varec train" in captured.err
 
 
@@ -211,22 +211,22 @@ def test_words_that_cannot_be_parsed_exit_with_2(arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--data", "absent"], "absent: no such folder"),
-        (["train", "--epochs", "0"], "epochs is 0"),
-        (["train", "--model", "r3d19", "--data", "absent"], "There is no model 'r3d19'"),
+        (["train", "--data", "absent"], r"absent\b.*no such"),
+        (["train", "--epochs", "0"], r"epochs\b.*\b0\b"),
+        (["train", "--model", "r3d19", "--data", "absent"], "model 'r3d19'"),
         (
             ["train", "--experiments_dir", "file/x", "--data", "DATA", "--model", "frame_average"],
-            "file/x: no experiment",
+            r"file/x\b.*experiment",
         ),
-        (["evaluate", "absent"], "absent: no such checkpoint"),
-        (["evaluate", "CHECKPOINT", "--data", "DATA", "--views", "0"], "views is 0"),
+        (["evaluate", "absent"], r"absent\b.*no such"),
+        (["evaluate", "CHECKPOINT", "--data", "DATA", "--views", "0"], r"views\b.*\b0\b"),
         (["evaluate", "CHECKPOINT", "--data", "DATA", "--csv", "file/below.csv", "--num_workers", "0"], "file"),
-        (["predict", "absent.avi", "--checkpoint", "CHECKPOINT"], "absent.avi: no such file"),
-        (["predict", "--checkpoint", "CHECKPOINT"], "No video was given"),
-        (["predict", ".", "--checkpoint", "CHECKPOINT"], ".: no video in this folder"),
-        (["predict", "a.avi", "--checkpoint", "file"], "file: damaged or not a safetensors file"),
-        (["data", "check", "absent"], "absent: no such folder"),
-        (["course", "99"], "There is no notebook '99'"),
+        (["predict", "absent.avi", "--checkpoint", "CHECKPOINT"], r"absent\.avi\b.*no such"),
+        (["predict", "--checkpoint", "CHECKPOINT"], "given"),
+        (["predict", ".", "--checkpoint", "CHECKPOINT"], r" \.: .*no video"),
+        (["predict", "a.avi", "--checkpoint", "file"], r"file\b.*damaged"),
+        (["data", "check", "absent"], r"absent\b.*no such"),
+        (["course", "99"], "notebook '99'"),
     ],
 )
 def test_error_of_use_is_one_line(arguments, message, tiny_checkpoint, numbered_dataset, tmp_path, monkeypatch, capsys):
@@ -236,8 +236,7 @@ def test_error_of_use_is_one_line(arguments, message, tiny_checkpoint, numbered_
     capsys.readouterr()
     assert cli.main([places.get(word, word) for word in arguments]) == 2
     lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("varec: ")]
-    assert len(lines) == 1
-    assert message in lines[0]
+    assert len(lines) == 1 and re.search(message, lines[0])
 
 
 def test_error_of_a_real_process_has_no_traceback(tmp_path):
@@ -291,8 +290,8 @@ def test_resume_needs_no_other_flag(interrupted, small_run, tmp_path, capsys, fo
     capsys.readouterr()
     assert cli.main(["train", *(word.format(interrupted) for word in form)]) == 0
     shown = capsys.readouterr().out
-    assert "Continuing in epoch 2 after 2 batches." in shown
-    assert f"Wrote {interrupted}" in shown
+    assert re.search(r"Continuing.*\bepoch 2\b.*\b2 batches\b", shown)
+    assert str(interrupted) in shown
     assert list((tmp_path / "runs").iterdir()) == [interrupted]
     assert cli.main(small_run) == 0
     (whole,) = set((tmp_path / "runs").iterdir()) - {interrupted}
@@ -304,10 +303,7 @@ def test_resume_takes_a_few_flags_anew_and_refuses_the_others(interrupted, capsy
     capsys.readouterr()
     assert cli.main(["train", "--resume", str(interrupted), "--num_frames", "8"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == (
-        f"varec: {interrupted} cannot be continued with other settings: num_frames was 4 and is now 8. "
-        "Start a new run for these."
-    )
+    assert re.match(rf"varec: {interrupted}\b.*\bnum_frames\b.*\b4\b.*\b8\b", line)
     assert cli.main(["train", "--epochs", "4", "--resume", str(interrupted), "--lr", "0.1", "--batch_size", "2"]) == 0
     config = TrainConfig.load(interrupted / "config.json")
     assert (config.epochs, config.lr, config.batch_size, config.accumulate, config.resume) == (4, 0.1, 2, 2, None)
@@ -317,10 +313,10 @@ def test_resume_takes_a_few_flags_anew_and_refuses_the_others(interrupted, capsy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resume", "absent"], "absent: not an experiment folder (it has no config.json)"),
-        (["--resume", "empty"], "empty: not an experiment folder (it has no config.json)"),
-        (["--resume", "old"], "old/config.json has settings this version does not know: colour"),
-        (["--resume", "damaged"], "damaged/config.json"),
+        (["--resume", "absent"], r"absent\b.*config\.json"),
+        (["--resume", "empty"], r"empty\b.*config\.json"),
+        (["--resume", "old"], r"old/config\.json\b.*\bcolour\b"),
+        (["--resume", "damaged"], r"damaged/config\.json\b"),
     ],
 )
 def test_resume_of_what_is_no_run(words, message, tmp_path, monkeypatch, capsys):
@@ -332,7 +328,7 @@ def test_resume_of_what_is_no_run(words, message, tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     assert cli.main(["train", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert re.match(f"varec: {message}", line)
 
 
 def test_resume_without_a_folder_is_an_error_of_use():
@@ -345,8 +341,8 @@ def test_data_store_decodes_once_and_says_what_it_holds(numbered_dataset, small_
     words = ["data", "store", str(numbered_dataset), "--frame_size", "32", "32", "--store-dir", str(tmp_path / "store")]
     assert cli.main(words) == 0
     first = capsys.readouterr().out
-    assert "Decoding 30 videos once into frame store" in first
-    assert re.search(r"Frame store \S+: 30 videos, \d+ frames, \d+\.\d [MG]B, \d+\.\d s", first)
+    assert re.search(r"Decoding\b.*\b30 videos\b", first)
+    assert re.search(r"\b30 videos\b.*\b\d+ frames\b.*\b\d+\.\d [MG]B\b.*\b\d+\.\d s\b", first)
     assert cli.main(words) == 0
     assert "Decoding" not in capsys.readouterr().out
     assert cli.main([*small_run, "--epochs", "1"]) == 0

@@ -24,6 +24,17 @@ def without_child(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def limit_memory(monkeypatch, tmp_path):
+    """`limit(text)`: as in a container whose limit of memory is this."""
+
+    def limit(text: str) -> None:
+        (tmp_path / "memory.max").write_text(text)
+        monkeypatch.setattr(environment, "CGROUPS", ("/nonexistent", tmp_path / "memory.max"))
+
+    return limit
+
+
 def env(broken: dict[str, str], folder: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess:
     """`varec env` where the modules in `broken` are these."""
     for name, source in broken.items():
@@ -104,19 +115,17 @@ def test_packages_that_are_missing_or_too_old(without_child, monkeypatch):
     assert [warning.split()[0] for warning in about["warnings"]] == ["torch", "torchvision"]
 
 
-def test_little_memory_and_one_thread(without_child, monkeypatch, tmp_path):
-    (tmp_path / "memory.max").write_text("2000000000\n")
-    monkeypatch.setattr(environment, "CGROUPS", ("/nonexistent", tmp_path / "memory.max"))
-    monkeypatch.setattr(environment, "_usable_processors", lambda: 8)
+def test_little_memory_and_one_thread(without_child, limit_memory, monkeypatch):
+    limit_memory("2000000000\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     about = environment.environment()
     assert about["memory_gb"] == 2.0
     assert len(about["warnings"]) == 2
 
 
-def test_a_container_without_a_limit(without_child, monkeypatch, tmp_path):
-    (tmp_path / "memory.max").write_text("max\n")
-    monkeypatch.setattr(environment, "CGROUPS", (tmp_path / "memory.max",))
+def test_a_container_without_a_limit(without_child, limit_memory):
+    limit_memory("max\n")
     assert environment.environment()["memory_gb"] > 0
 
 
@@ -126,7 +135,7 @@ def test_a_system_that_tells_nothing(without_child, monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", nothing)
     monkeypatch.setattr(os, "sysconf", nothing)
-    monkeypatch.setattr(environment, "_usable_processors", nothing)
+    monkeypatch.setattr(os, "sched_getaffinity", nothing, raising=False)
     about = environment.environment()
     assert about["memory_gb"] is about["free_memory_gb"] is about["processors"] is None
     assert any(warning.startswith("memory_gb") for warning in about["warnings"])

@@ -242,7 +242,7 @@ def test_start_skips_the_first_batches(how):
 
 
 def test_fewer_rows_than_processes_are_an_error():
-    with pytest.raises(ConfigError, match=r"^3 training videos are too few for 4 processes\.$"):
+    with pytest.raises(ConfigError, match=r"\b3 .*\b4 processes"):
         EpochBatches(3, 8, 0, rank=0, processes=4)
     assert [drawn(4, 8, rank=rank, processes=4) for rank in range(4)] == [[[row]] for row in flat(drawn(4, 8))]
 

@@ -57,7 +57,7 @@ def test_names_may_have_sub_folders_or_be_bare(tmp_path):
 
 def test_a_bare_name_in_several_folders_is_an_error_with_file_and_row(tmp_path):
     root = dataset(tmp_path, videos=("x/one.avi", "y/one.avi", "z.avi"), train="video_name,label\nz.avi,a\none.avi,a\n")
-    with pytest.raises(DataError, match=r"train\.csv, row 3: one\.avi exists in several folders.*Write the folder too"):
+    with pytest.raises(DataError, match=r"train\.csv.*row 3\b.*one\.avi.*several"):
         load_manifest(root)
 
 
@@ -146,14 +146,14 @@ def test_classes_are_the_sorted_training_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("clip,label\na.avi,x\n", r"column video_name is missing\. Found: clip, label"),
-        ("video_name\na.avi\n", r"column label is missing\. Found: video_name\."),
-        ("video_name;label\na.avi;x\n", "column video_name and label is missing"),
-        ("video_name,label\na.avi,x\nb.avi,\n", "row 3: label is empty"),
-        ("video_name,label\na.avi,x\nb.avi\n", "row 3: label is empty"),
-        ("video_name,label\na.avi,x\n\n\n,x\n", "row 5: video_name is empty"),
-        ("video_name,label\na, b.avi,x\n", "row 2: has more values than columns"),
-        ("video_name,label\na.avi,x\nb, c.avi,x\n", "not a readable CSV file.*line 3"),
+        ("clip,label\na.avi,x\n", "video_name.*missing.*clip, label"),
+        ("video_name\na.avi\n", "label.*missing.*video_name"),
+        ("video_name;label\na.avi;x\n", "video_name.*label.*missing"),
+        ("video_name,label\na.avi,x\nb.avi,\n", r"row 3\b.*label.*empty"),
+        ("video_name,label\na.avi,x\nb.avi\n", r"row 3\b.*label.*empty"),
+        ("video_name,label\na.avi,x\n\n\n,x\n", r"row 5\b.*video_name.*empty"),
+        ("video_name,label\na, b.avi,x\n", r"row 2\b.*more values"),
+        ("video_name,label\na.avi,x\nb, c.avi,x\n", "CSV.*line 3"),
     ],
 )
 def test_a_malformed_list_is_an_error_with_file_and_row(tmp_path, text, words):
@@ -173,9 +173,9 @@ def test_blank_lines_are_no_rows(tmp_path):
 
 
 def test_a_folder_without_lists_is_an_error_that_names_the_layouts(tmp_path):
-    with pytest.raises(DataError, match=r"neither train\.csv .* nor UCF-101's trainlist02\.txt"):
+    with pytest.raises(DataError, match=r"train\.csv.*trainlist02\.txt"):
         load_manifest(tmp_path, ucf_split=2)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match=r"gone\b.*no such"):
         load_manifest(tmp_path / "gone")
 
 
@@ -230,10 +230,10 @@ def test_ucf101_is_read_with_its_official_lists(tmp_path, newline, lists):
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
-        ("testlist01.txt", "Archery/v_Archery_g01_c01.avi\nYoYo/yo.avi\n", "line 2: 'YoYo/yo.avi' is not"),
-        ("trainlist01.txt", "YoYo/v_YoYo_g02_c01.avi 1\n", "line 1: YoYo is not class 1"),
+        ("testlist01.txt", "Archery/v_Archery_g01_c01.avi\nYoYo/yo.avi\n", r"line 2\b.*YoYo/yo\.avi"),
+        ("trainlist01.txt", "YoYo/v_YoYo_g02_c01.avi 1\n", r"line 1\b.*YoYo.*class 1\b"),
         ("classInd.txt", "1 Archery\nYoYo\n", "number class"),
-        ("testlist01.txt", None, "no such file"),
+        ("testlist01.txt", None, "no such"),
     ],
 )
 def test_a_wrong_ucf101_list_is_an_error_with_file_and_line(tmp_path, file, text, words):
@@ -241,9 +241,8 @@ def test_a_wrong_ucf101_list_is_an_error_with_file_and_line(tmp_path, file, text
     path.unlink()
     if text:
         path.write_text(text)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"{file}.*{words}"):
         load_manifest(tmp_path)
-    assert file in str(caught.value) and words in str(caught.value)
 
 
 def by_name(table: pd.DataFrame) -> dict[str, tuple[str, str, bool]]:
@@ -340,7 +339,7 @@ def test_carved_validation_is_what_the_plain_rule_gives(shared, kind):
             assert found.equals(table.index[(table["split"] == "train") & table["group"].isin(expected)])
             carved += 1
         else:
-            with pytest.raises(DataError, match="one group only"):
+            with pytest.raises(DataError, match="one group"):
                 validation_rows(table, seed)
     assert carved > 10
 
@@ -409,7 +408,7 @@ def test_a_given_validation_list_is_kept(numbered_dataset):
 
 
 def test_nothing_to_carve_is_an_error_that_says_what_to_add():
-    with pytest.raises(DataError, match=r"one group only. Add a val\.csv, or a `group` column"):
+    with pytest.raises(DataError, match=r"one group.*val\.csv.*`group`"):
         validation_rows(table_of({"a": ["g1"], "b": ["g2"]}), seed=0)
 
 

@@ -137,7 +137,7 @@ def test_a_foreign_folder_is_refused_and_kept(tmp_path, foreign):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / foreign).write_text('{"name": "mine"}')
     before = snapshot(tmp_path)
-    with pytest.raises(DataError, match="set: holds something else"):
+    with pytest.raises(DataError, match=r"\bset\b.*something else"):
         generate(tmp_path / "set", **SMALL)
     assert snapshot(tmp_path) == before
 
@@ -146,27 +146,27 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def no_room(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stick_actions, "_write_clip", no_room)
-    with pytest.raises(DataError, match=r"set: cannot be written .No space left on device"):
+    monkeypatch.setattr(cv2, "VideoWriter", no_room)
+    with pytest.raises(DataError, match=r"\bset\b.*No space left on device"):
         generate(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_target_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file.set: cannot be written"):
+    with pytest.raises(DataError, match=r"\bset\b.*Not a directory"):
         generate(tmp_path / "file" / "set", **SMALL)
 
 
 def test_a_video_cut_short_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(stick_actions.cv2, "VideoWriter_fourcc", lambda *_: 0x20202020)  # no codec's
-    with pytest.raises(DataError, match="only 0 of"):
+    monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *_: 0x20202020)  # no codec's
+    with pytest.raises(DataError, match=r"webm.*\b0 of \d"):
         generate(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_impossible_settings_are_refused(tmp_path):
-    with pytest.raises(DataError, match="even sides"):
+    with pytest.raises(DataError, match=r"\b63, 64\b.*even"):
         generate(tmp_path / "set", size=(63, 64), progress=False)
 
 

@@ -142,9 +142,9 @@ def test_model_is_left_in_evaluation_mode(tiny_checkpoint, numbered_dataset):
 def test_empty_split(tiny_checkpoint, numbered_dataset, tmp_path):
     shutil.copytree(numbered_dataset, tmp_path / "data")
     (tmp_path / "data" / "test.csv").unlink()
-    with pytest.raises(DataError, match="the test split has no video"):
+    with pytest.raises(DataError, match="test split"):
         evaluate_checkpoint(tiny_checkpoint, tmp_path / "data", **QUIET)
-    with pytest.raises(DataError, match="the nonsense split has no video"):
+    with pytest.raises(DataError, match="nonsense split"):
         evaluate_checkpoint(tiny_checkpoint, numbered_dataset, split="nonsense", **QUIET)
 
 
@@ -156,12 +156,12 @@ def test_table_without_rows(tiny_checkpoint, numbered_dataset):
 
 
 def test_classes_that_the_checkpoint_does_not_know(tiny_checkpoint, tiny_stick_actions):
-    with pytest.raises(CheckpointError, match=r"knows alpha, beta, gamma; .* also has jump, .*Train on this dataset"):
+    with pytest.raises(CheckpointError, match=r"alpha, beta, gamma\b.*\bjump\b"):
         evaluate_checkpoint(tiny_checkpoint, tiny_stick_actions, **QUIET)
 
 
 def test_no_views(tiny_checkpoint, numbered_dataset):
-    with pytest.raises(ConfigError, match="views is 0"):
+    with pytest.raises(ConfigError, match=r"\bviews\b.*\b0\b"):
         evaluate_checkpoint(tiny_checkpoint, numbered_dataset, views=0, **QUIET)
 
 

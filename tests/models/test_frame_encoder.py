@@ -39,7 +39,7 @@ def test_one_backbone_of_each_torchvision_family(backbone, size):
     ("backbone", "size"), [("alexnet", (32, 32)), ("vit_b_16", (64, 64)), ("inception_v3", (32, 48))]
 )
 def test_impossible_frame_size_is_a_config_error(backbone, size):
-    with pytest.raises(ConfigError, match=f"backbone {backbone} cannot work with frames of {size[0]}x{size[1]}"):
+    with pytest.raises(ConfigError, match=rf"{backbone}\b.*\b{size[0]}x{size[1]}"):
         FrameEncoder(backbone, size)
 
 

@@ -1,6 +1,7 @@
 """I3D: its padding, its head, the conversion of its weights, and the original's scores to 1e-3."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -277,7 +278,7 @@ def test_conversion_misses_a_tensor(state, path):
 def test_conversion_finds_a_tensor_left_over(state):
     tree = flax_tree(state)
     tree["params"]["Mixed_6a"] = {"Conv_0": {"kernel": np.zeros(3)}}
-    with pytest.raises(ValueError, match=r"1 tensors are left over, such as params/Mixed_6a/Conv_0/kernel"):
+    with pytest.raises(ValueError, match=r"\b1 tensor.*params/Mixed_6a/Conv_0/kernel"):
         from_flax(tree)
 
 
@@ -303,7 +304,7 @@ def test_conversion_finds_a_head_of_another_shape(state, shape):
 def test_conversion_finds_statistics_of_another_shape(state):
     tree = flax_tree(state)
     tree["batch_stats"]["Conv3d_1a_7x7"]["BatchNorm_0"]["mean"] = np.zeros((1, 1, 1, 1, 63), np.float32)
-    with pytest.raises(ValueError, match=r"backbone\.conv_1a\.norm\.running_mean has shape \(63,\) instead of \(64,\)"):
+    with pytest.raises(ValueError, match=r"backbone\.conv_1a\.norm\.running_mean.*\(63,\).*\(64,\)"):
         from_flax(tree)
 
 
@@ -344,7 +345,7 @@ def without_padding_by_hand(x: torch.Tensor, conv: nn.Conv3d, padding: tuple[int
     return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding)
 
 
-def wrong_convolutions(model: nn.Module, frames: int, monkeypatch) -> list[str]:
+def wrong_convolutions(model: nn.Module, frames: int, monkeypatch, convolve: Callable = i3d.convolve) -> list[str]:
     """Convolutions whose bfloat16 weight gradient is not the float32 one of the same inputs and the same gradient of
     the outputs. NaN counts as wrong.
 
@@ -352,7 +353,7 @@ def wrong_convolutions(model: nn.Module, frames: int, monkeypatch) -> list[str]:
     with rounded activations has other gradients than float32 without.
     """
     names = {module.conv: name for name, module in model.named_modules() if isinstance(module, Unit3d)}
-    convolve, seen = i3d.convolve, {}
+    seen = {}
 
     def watched(x, conv, padding):
         y = convolve(x, conv, padding)
@@ -392,8 +393,7 @@ def test_bf16_gradients_agree_with_fp32(frames, monkeypatch):
 def test_without_padding_by_hand_the_same_criterion_fails(frames, layers, monkeypatch):
     """Shows that the test above can fail. If it is skipped everywhere, `convolve` is needed no longer."""
     torch.manual_seed(0)
-    monkeypatch.setattr(i3d, "convolve", without_padding_by_hand)
-    wrong = wrong_convolutions(channels_last(I3D(4)), frames, monkeypatch)
+    wrong = wrong_convolutions(channels_last(I3D(4)), frames, monkeypatch, without_padding_by_hand)
     if not wrong:
         pytest.skip(f"torch {torch.__version__} on this processor gets the gradients of the stock convolution right")
     assert all(layers in name for name in wrong)  # where the frames have become 2

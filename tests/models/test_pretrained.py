@@ -76,17 +76,14 @@ def test_a_file_that_lacks_a_tensor_is_not_loaded_in_part(torchvisions, tmp_path
 
 
 def test_weights_that_cannot_be_had_are_an_error(monkeypatch):
-    def fetch(row: Weights) -> Path:
-        raise WeightsError("no network")
-
-    monkeypatch.setattr(pretrained, "fetch", fetch)
-    with pytest.raises(WeightsError, match="no network"):
+    monkeypatch.setenv("TORCH_HOME", __file__)
+    with pytest.raises(WeightsError, match=r"i3d.*Not a directory"):
         load_pretrained("i3d")
 
 
 @pytest.mark.parametrize("model", ["cnnlstm", "frame_average", "r3d_18", ""])
 def test_a_model_that_knows_nothing_untrained_is_refused_before_anything_is_fetched(torchvisions, model):
-    with pytest.raises(ConfigError, match=f"no weights with which '{model}' knows actions untrained; i3d and r3d18"):
+    with pytest.raises(ConfigError, match=f"weights .*'{model}'.*i3d.*r3d18"):
         load_pretrained(model)
     assert torchvisions.fetched == []
 

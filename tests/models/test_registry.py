@@ -178,11 +178,11 @@ def test_plugin_that_cannot_be_used_is_named(tmp_path):
     empty, text = tmp_path / "empty.py", tmp_path / "notes.txt"
     empty.write_text("x = 1\n")
     text.write_text("x = 1\n")
-    with pytest.raises(ConfigError, match="no such plugin file"):
+    with pytest.raises(ConfigError, match=r"absent\.py.*no such"):
         load_plugin(tmp_path / "absent.py")
-    with pytest.raises(ConfigError, match=r"empty\.py: registers no model"):
+    with pytest.raises(ConfigError, match=r"empty\.py.*registers"):
         load_plugin(empty)
-    with pytest.raises(ConfigError, match=r"notes\.txt: not a Python file"):
+    with pytest.raises(ConfigError, match=r"notes\.txt.*Python file"):
         load_plugin(text)
 
 

@@ -128,17 +128,13 @@ def test_every_backbone_has_weights(name):
 
 @pytest.mark.parametrize("name", ["resnet19", "", "i3d_kinetics400"])
 def test_unknown_backbone_has_no_weights_and_a_file_helps(name):
-    with pytest.raises(
-        ConfigError, match=rf"^No weights are known for {name}\. --weights FILE takes a file of yours\.$"
-    ):
+    with pytest.raises(ConfigError, match=rf" {name}\W.*--weights FILE"):
         weights_for("cnnlstm", name)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "", "I3D_kinetics400"])
 def test_unknown_name_says_how_to_list_the_names(name):
-    with pytest.raises(
-        ConfigError, match=rf"^There are no weights '{name}'\. `varec weights --all` lists the names\.$"
-    ):
+    with pytest.raises(ConfigError, match=f"'{name}'.*`varec weights --all`"):
         named_weights(name)
 
 
@@ -176,9 +172,7 @@ def test_mobilenet_features_get_todays_names(mobilenet):
 
 def test_mobilenet_features_of_another_shape_are_refused(mobilenet):
     narrow = older(mobilenet) | {"module.0": torch.zeros(32, 1, 3, 3)}
-    with pytest.raises(
-        ValueError, match=r"features\.0\.0\.weight has shape \(32, 1, 3, 3\) instead of \(32, 3, 3, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"features\.0\.0\.weight.*\(32, 1, 3, 3\).*\(32, 3, 3, 3\)"):
         to_state_dict(MOBILENET_FEATURES, narrow)
 
 
@@ -212,19 +206,19 @@ def test_weights_are_listed_with_accuracy_and_whether_they_are_here(cache, capsy
     (cache / "mobilenet_v2_features.safetensors").write_bytes(b"")
     assert cli.main(["weights"]) == 0
     out = capsys.readouterr().out
-    here = dict(re.findall(r"^(\w+)  \((.*)\)$", out, flags=re.MULTILINE))
-    assert here == {
-        "i3d_kinetics400": "not here, 47 MB to download",
-        "mobilenet_v2_features": "on this machine",
-        "r3d18_kinetics400": "on this machine",
-        "mobilenet_v2_imagenet": "not here, 14 MB to download",
-        "resnet18_imagenet": "not here, 45 MB to download",
-        "resnet50_imagenet": "not here, 98 MB to download",
+    to_download = dict(re.findall(r"^(\w+)  \((?:.*\b(\d+) MB)?.*\)$", out, flags=re.MULTILINE))
+    assert to_download == {
+        "i3d_kinetics400": "47",
+        "mobilenet_v2_features": "",
+        "r3d18_kinetics400": "",
+        "mobilenet_v2_imagenet": "14",
+        "resnet18_imagenet": "45",
+        "resnet50_imagenet": "98",
     }
     for row in shown_weights():
         for shown in (row.published, row.trained_on, row.licence, row.sha256[:12], str(row.source)):
             assert shown in out
-    assert "`varec weights get NAME` fetches one; --all lists" in out
+    assert "`varec weights get NAME`" in out and "--all" in out
 
 
 def test_all_weights_are_listed_when_asked(cache, capsys):
@@ -250,14 +244,15 @@ def test_json_holds_address_hash_and_licence(cache, capsys, flags):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        ([], "Name the weights to fetch: `varec weights` lists them."),
-        (["nonsense"], "There are no weights 'nonsense'. `varec weights --all` lists the names."),
-        (["i3d_kinetics400", "nonsense"], "There are no weights 'nonsense'. `varec weights --all` lists the names."),
+        ([], "`varec weights`"),
+        (["nonsense"], "'nonsense'.*`varec weights --all`"),
+        (["i3d_kinetics400", "nonsense"], "'nonsense'.*`varec weights --all`"),
     ],
 )
 def test_get_without_names_or_with_an_unknown_one_fetches_nothing(cache, capsys, names, said):
     assert cli.main(["weights", "get", *names]) == 2
-    assert capsys.readouterr() == ("", f"varec: {said}\n")
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(f"varec: .*{said}.*\n", err)
     assert list(cache.iterdir()) == []
 
 
@@ -297,14 +292,15 @@ def same(state: dict[str, torch.Tensor], seed: int) -> bool:
     return all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
 
 
+MATCHED = r"\b.*\b50 .*\b2 unused.*classifier\.1\.weight, classifier\.1\.bias"  # what is said of a whole file
+
+
 @pytest.mark.parametrize("settings", [{"weights": Path("tiny")}, {"pretrained": True}], ids=["name", "pretrained"])
 @pytest.mark.usefixtures("tiny")
 def test_backbone_takes_weights_of_the_table(settings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert same(prepared(**settings), seed=1)
-    assert capsys.readouterr().out.startswith(
-        "squeezenet.pth: 50 tensors matched; 2 unused (classifier.1.weight, classifier.1.bias)"
-    )
+    assert re.search(rf"squeezenet\.pth{MATCHED}", capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -312,27 +308,25 @@ def test_file_of_that_name_wins_over_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save(squeezenet(2), "tiny")
     assert same(prepared(weights=Path("tiny")), seed=2)
-    assert capsys.readouterr().out.startswith(
-        "tiny: 50 tensors matched; 2 unused (classifier.1.weight, classifier.1.bias)"
-    )
+    assert re.search(rf"\btiny{MATCHED}", capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("tiny")
 def test_any_other_name_is_a_file(tmp_path):
     save_file(squeezenet(3), tmp_path / "mine.safetensors")
     assert same(prepared(weights=tmp_path / "mine.safetensors"), seed=3)
-    with pytest.raises(WeightsError, match=r"resnet18: no such weight file"):
+    with pytest.raises(WeightsError, match=r"resnet18.*no such"):
         prepared(weights=Path("resnet18"))
 
 
 def test_weights_of_the_table_are_checked_before_they_are_used(tiny, cache):
     with (cache / "squeezenet.pth").open("ab") as file:
         file.write(b"more")
-    with pytest.raises(WeightsError, match=r"squeezenet\.pth: the content does not match its SHA-256"):
+    with pytest.raises(WeightsError, match=r"squeezenet\.pth.*SHA-256"):
         prepared(weights=Path("tiny"))
 
 
 def test_package_and_address_say_what_they_are():
     assert str(Url("https://example.org/a/b-01234567.pth")) == "https://example.org/a/b-01234567.pth"
     assert Url("https://example.org/a/b-01234567.pth").file == "b-01234567.pth"
-    assert str(Package("a==1", "a-1.whl", "0", "w", "1")) == "the package index (a==1)"
+    assert "a==1" in str(Package("a==1", "a-1.whl", "0", "w", "1"))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.dataset import Frames, VideoFiles
+from varec_lib.data.store import StoredFrames
 from varec_lib.models.checkpoint import BEST
 from varec_lib.models.registry import load_plugin, register_model
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.loop import train
+from varec_lib.training.loop import Trainer, train
 from varec_lib.training.state import LAST
 
 CLOCK = ["seconds", "clips_per_second", "data_wait"]
@@ -96,6 +98,75 @@ def without_pictures(monkeypatch) -> None:
     """Leaves out the plots of runs, which take longer than these runs."""
     for name in ("training_curves", "confusion_matrix", "save"):
         monkeypatch.setattr(f"varec_lib.plots.{name}", lambda *_: None)
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing in the library catches it."""
+
+
+@pytest.fixture
+def each_step() -> Callable[..., AbstractContextManager[None]]:
+    """`with each_step(before, after)`: calls `before(trainer, batches)` and `after(trainer)` around optimiser steps.
+
+    `batches` are the places in the epoch of the batches that the step takes, from 0.
+    """
+
+    @contextmanager
+    def watched(
+        before: Callable[[Trainer, range], object] = lambda *_: None,
+        after: Callable[[Trainer], object] = lambda _: None,
+    ) -> Iterator[None]:
+        def step(trainer: Trainer, group: list, total: int) -> tuple[float, int]:
+            start = trainer.feed.batches.start
+            before(trainer, range(start, start + len(group)))
+            result = original(trainer, group, total)
+            after(trainer)
+            return result
+
+        original = Trainer._step
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Trainer, "_step", step)
+            yield
+
+    return watched
+
+
+@pytest.fixture
+def crash_at(each_step) -> Callable[[int, int], AbstractContextManager[None]]:
+    """`with crash_at(epoch, batch)`: the training inside ends before the step that takes this batch; -1 is the last."""
+
+    @contextmanager
+    def crashing(epoch: int, batch: int) -> Iterator[None]:
+        def crash(trainer: Trainer, batches: range) -> None:
+            if trainer.epoch == epoch and batch % len(trainer.feed.batches.sizes) in batches:
+                raise Crash
+
+        with each_step(crash), pytest.raises(Crash):
+            yield
+
+    return crashing
+
+
+@pytest.fixture
+def on_read(monkeypatch) -> Callable[[Callable[[Frames, int], object]], None]:
+    """`on_read(do)`: calls `do(source, row)` before frames of a video are read, in whatever process."""
+
+    def watch(do: Callable[[Frames, int], object]) -> None:
+        for kind in (StoredFrames, VideoFiles):
+
+            def read(source: Frames, row: int, indices: list[int], original: Callable = kind.read) -> torch.Tensor:
+                do(source, row)
+                return original(source, row, indices)
+
+            monkeypatch.setattr(kind, "read", read)
+
+    return watch
+
+
+@pytest.fixture
+def judge(monkeypatch) -> Callable[[Callable], None]:
+    """`judge(function)`: trainings call this instead of `sure_above`."""
+    return lambda function: monkeypatch.setattr("varec_lib.training.loop.sure_above", function)
 
 
 @pytest.fixture(scope="session")

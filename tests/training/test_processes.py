@@ -1,5 +1,6 @@
 """Two processes do what one does with batches twice as large; real `torchrun` and `accelerate launch`."""
 
+import re
 import shutil
 import signal
 import socket
@@ -85,14 +86,9 @@ def test_two_processes_do_what_one_does_with_a_batch_twice_as_large(
     assert two.results["test"]["confusion"] == one.results["test"]["confusion"]
     assert two.results["test"]["top1_ci95"] == one.results["test"]["top1_ci95"]
     assert len(list((two.folder / "tensorboard").iterdir())) == 1
-    lines = process.shown.replace("\r", "\n").splitlines()
-    for text, times in (
-        ("17 train, 5 val, 5 test videos", 1),
-        ("epoch   ", 3),
-        ("test top-1", 1),
-        ("slow_plain: 0.0 M", 1),
-    ):
-        assert sum(line.strip().startswith(text) for line in lines) == times, process.shown
+    once = (r"\b17 train\b.*\b5 val\b.*\b5 test\b", "test top-1", r"slow_plain\b.*\d M\b")
+    assert [len(re.findall(said, process.shown)) for said in once] == [1, 1, 1], process.shown
+    assert len(re.findall(r"epoch +\d/3\b", process.shown)) == 3, process.shown
     assert len(process.steps(rank=0)) == len(process.steps(rank=1)) == 3 * 3
 
 
@@ -142,7 +138,7 @@ def test_accelerate_launch(
 def test_error_of_use_is_named_and_writes_nothing(start_two, settings):
     process = start_two(epochs=1, data_dir=settings["experiments_dir"] / "absent")
     assert process.status() != 0
-    assert "absent: no such folder" in process.shown
+    assert re.search(r"absent\b.*no such", process.shown)
     assert not settings["experiments_dir"].exists()
 
 
@@ -156,7 +152,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(
     (worker,) = [child for child in process.children() if child.pid == process.steps()[-1]]
     worker.send_signal(signal.SIGKILL)  # the one that writes everything
     assert process.status() == 0, process.shown
-    assert "Continuing in epoch 2 after" in process.shown
+    assert re.search(r"Continuing.*\bepoch 2\b", process.shown)
     assert len(set(process.steps(rank=0))) == len(set(process.steps(rank=1))) == 2
     undisturbed = start_two(**settings, experiments_dir=tmp_path / "undisturbed")
     assert undisturbed.status() == 0, undisturbed.shown
@@ -173,7 +169,7 @@ def test_all_go_on_where_only_some_counted_the_restart(start_two, the_experiment
     counted = tuple({"TORCHELASTIC_RESTART_COUNT": str(count)} for count in (0, 1))
     again = start_two(ranks=counted, **settings)
     assert again.status() == 0, again.shown
-    assert "Continuing in epoch 1 after" in again.shown
+    assert re.search(r"Continuing.*\bepoch 1\b", again.shown)
     assert the_experiment().results["epochs_run"] == 1
 
 
@@ -202,7 +198,7 @@ def test_another_number_of_processes_goes_on_with_the_same_steps(
     assert 0 < done < 3
     again = starts[then](BIN / "varec", "train", "--resume", experiment.folder)
     assert again.status() == 0, again.shown
-    assert "A step takes 6 clips as before: " in again.shown
+    assert re.search(r"\b6 clips\b.*--batch_size \d", again.shown)
     assert len(again.steps()) == (2 * 3 - done) * (2 if then == 1 else 1)  # one process takes a step in two pieces
     assert the_experiment().results["processes"] == then
     one = undisturbed(tiny_config(**settings, plugin=plugin, batch_size=6))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_with_the_usual_saving_it_goes_on_from_the_last_whole_epoch(
     broken = train_until(step, crashing_config(save_minutes=5))
     capsys.readouterr()
     again = train(resumed(broken), progress=False)
-    assert f"Continuing in epoch {(step - 1) // 5 + 1} after 0 batches." in capsys.readouterr().out
+    assert re.search(rf"Continuing.*\bepoch {(step - 1) // 5 + 1}\b.*\b0\b", capsys.readouterr().out)
     assert_same_run(whole, again)
 
 
@@ -211,7 +212,7 @@ def test_plateau_and_patience_go_on_counting(crashing_config, undisturbed, asser
     others = {"model": "crashing_constant", "epochs": 12, "patience": 7}
     whole = undisturbed(crashing_config(**others))
     assert whole.history["lr"].iloc[-1] == pytest.approx(0.001)  # the plateau was met
-    assert whole.results["stopped"] == "no better validation result for 7 epochs"
+    assert re.search(r"no better.*\b7\b", whole.results["stopped"])
     for step in (12, 38):  # in epochs 3 and 8
         broken = train_until(step, crashing_config(**others))
         again = train(resumed(broken), progress=False)
@@ -220,26 +221,16 @@ def test_plateau_and_patience_go_on_counting(crashing_config, undisturbed, asser
         assert_same_run(whole, again)
 
 
-def test_interrupt_between_two_steps_saves_there(crashing_config, undisturbed, assert_same_run, monkeypatch, capsys):
+def test_interrupt_in_a_step_saves_after_it(crashing_config, undisturbed, assert_same_run, capsys):
     """Ctrl-C also where no state would have been due."""
-    from varec_lib.training import loop
-
     whole = undisturbed(crashing_config(save_minutes=5))
-    original = loop.Trainer._step
-
-    def interrupt_third(self, group, total):
-        if self.epoch == 1 and self.feed.batches.start == 2:
-            os.kill(os.getpid(), 2)
-        return original(self, group, total)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Trainer, "_step", interrupt_third)
+    with watched(lambda number: number == 3 and signal.raise_signal(signal.SIGINT)):
         broken = train(crashing_config(save_minutes=5), progress=False)
     assert broken.results["stopped"] == "interrupted"
-    assert f"no epoch done. Go on with: varec train --resume {broken.folder}" in capsys.readouterr().out
+    assert re.search(rf"no epoch.*varec train --resume {broken.folder}\s", capsys.readouterr().out)
     assert torch.load(broken.folder / LAST, weights_only=True)["steps_done"] == 3
     assert_same_run(whole, train(resumed(broken), progress=False))
-    assert broken.results["stopped"] == "all epochs done"
+    assert "all epochs" in broken.results["stopped"]
 
 
 @pytest.mark.parametrize("last_written", ["config.json", "history.csv"])
@@ -258,7 +249,7 @@ def test_a_state_that_was_deleted_is_not_taken_for_one_not_yet_written(crashing_
     for experiment in (broken, done):
         (experiment.folder / LAST).unlink()
         before = experiment.best_checkpoint.read_bytes()
-        with pytest.raises(ResumeError, match=r"is gone, nothing to go on from\. The best checkpoint is there"):
+        with pytest.raises(ResumeError, match=rf"{experiment.folder}\b.*{LAST}\b.*gone"):
             train(resumed(experiment), progress=False)
         assert experiment.best_checkpoint.read_bytes() == before
 
@@ -266,19 +257,19 @@ def test_a_state_that_was_deleted_is_not_taken_for_one_not_yet_written(crashing_
 def test_a_folder_without_its_launch_is_not_continued_by_guesswork(crashing_config):
     broken = train_until(8, crashing_config())
     (broken.folder / "launch.json").unlink()
-    with pytest.raises(ResumeError, match=r"not an experiment folder \(it has no launch\.json\)"):
+    with pytest.raises(ResumeError, match=rf"{broken.folder}\b.*launch\.json"):
         train(resumed(broken), progress=False)
 
 
 def test_batches_that_do_not_divide_a_step_are_refused(crashing_config):
     broken = train_until(2, crashing_config(batch_size=9))
-    with pytest.raises(ResumeError, match="batches of 2 to 2: give a --batch_size that divides 9"):
+    with pytest.raises(ResumeError, match=r"--batch_size.*\b9\b"):
         train(resumed(broken, batch_size=2), progress=False)
     assert train(resumed(broken, batch_size=4), progress=False).config.batch_size == 3
 
 
 def test_folder_that_is_no_experiment(tiny_config, tmp_path):
-    with pytest.raises(ResumeError, match="not an experiment folder"):
+    with pytest.raises(ResumeError, match=rf"{tmp_path}\b.*config\.json"):
         train(tiny_config(resume=tmp_path), progress=False)
 
 
@@ -345,17 +336,17 @@ def assert_refused(experiment: Experiment, message: str, **changed: object) -> N
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model": "tiny"}, "model was crashing and is now tiny"),
-        ({"scheduler": "cosine"}, "scheduler was plateau and is now cosine"),
-        ({"ema": 0.9}, "ema was 0.0 and is now 0.9"),
-        ({"seed": 1, "num_frames": 8}, "num_frames was 4 and is now 8, seed was 0 and is now 1"),
-        ({"frame_size": (32, 48)}, r"frame_size was \(32, 32\) and is now \(32, 48\)"),
-        ({"freeze_backbone": True}, "freeze_backbone was False and is now True"),
-        ({"augment": False, "fps": 5.0}, "fps was 15.0 and is now 5.0, augment was True and is now False"),
+        ({"model": "tiny"}, "model.*crashing.*tiny"),
+        ({"scheduler": "cosine"}, "scheduler.*plateau.*cosine"),
+        ({"ema": 0.9}, r"ema\b.*\b0\.0\b.*\b0\.9\b"),
+        ({"seed": 1, "num_frames": 8}, r"num_frames\b.*\b4\b.*\b8\b.*seed\b.*\b0\b.*\b1\b"),
+        ({"frame_size": (32, 48)}, r"frame_size.*\(32, 32\).*\(32, 48\)"),
+        ({"freeze_backbone": True}, "freeze_backbone.*False.*True"),
+        ({"augment": False, "fps": 5.0}, r"fps\b.*\b15\.0\b.*\b5\.0\b.*augment.*True.*False"),
     ],
 )
 def test_other_settings_are_refused_by_name(broken, changed, message):
-    assert_refused(broken, f"cannot be continued with other settings: {message}", **changed)
+    assert_refused(broken, rf"{broken.folder}\b.*settings.*{message}", **changed)
 
 
 def test_every_setting_is_either_fixed_or_changeable():
@@ -393,8 +384,8 @@ def test_other_batches_keep_the_clips_of_a_step(
     capsys.readouterr()
     again = train(resumed(broken, **asked), progress=False)
     assert (again.config.batch_size, again.config.accumulate) == got
-    processes = f"1 process with --batch_size {got[0]} and --accumulate {got[1]}"
-    assert f"A step takes 4 clips as before: {processes}" in capsys.readouterr().out
+    said = rf"\b4 clips\b.*\b1 process\b.*--batch_size {got[0]}\b.*--accumulate {got[1]}\b"
+    assert re.search(said, capsys.readouterr().out)
     for name, column in history_of(whole).items():
         assert history_of(again)[name].tolist() == pytest.approx(column.tolist(), abs=1e-5), name
     for name, tensor in weights_of(whole).items():
@@ -410,27 +401,32 @@ def test_layers_that_have_changed_are_named(broken, monkeypatch):
         model.backbone[0] = torch.nn.Conv2d(3, 4, 5, stride=2)
 
     monkeypatch.setattr(build_model("tiny", 3, num_frames=4).__class__, "__init__", wider)
-    assert_refused(broken, "trained another crashing: .*size mismatch for backbone.0.weight")
+    assert_refused(broken, rf"{broken.folder}\b.*crashing\b.*backbone\.0\.weight")
 
 
 def change_csv(file: Path, change) -> None:
     change(pd.read_csv(file)).to_csv(file, index=False)
 
 
+def assert_another_dataset(experiment: Experiment, dataset: Path) -> None:
+    """A resumption with this dataset is refused, and both are named."""
+    assert_refused(experiment, rf"{dataset} .*dataset.*{experiment.folder}\b", data_dir=dataset)
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_missing_row_is_noticed(broken, dataset, split):
     change_csv(dataset / f"{split}.csv", lambda rows: rows.iloc[1:])
-    assert_refused(broken, "is not the dataset of .*: videos, labels or splits have changed since", data_dir=dataset)
+    assert_another_dataset(broken, dataset)
 
 
 def test_other_label_is_noticed(broken, dataset):
     change_csv(dataset / "train.csv", lambda rows: rows.assign(label=["beta", *rows["label"][1:]]))
-    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+    assert_another_dataset(broken, dataset)
 
 
 def test_video_of_another_length_is_noticed(broken, dataset, write_video):
     write_video(dataset / "videos" / "alpha" / "alpha_0.mkv", 9)
-    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+    assert_another_dataset(broken, dataset)
 
 
 def test_video_of_the_same_length_is_noticed(broken, dataset, write_video):
@@ -438,18 +434,18 @@ def test_video_of_the_same_length_is_noticed(broken, dataset, write_video):
     frames = probe(video).frames
     write_video(video, range(100, 100 + frames))
     assert probe(video).frames == frames
-    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+    assert_another_dataset(broken, dataset)
 
 
 def test_video_that_is_gone_is_noticed(broken, dataset):
     (dataset / "videos" / "alpha" / "alpha_0.mkv").unlink()
-    assert_refused(broken, "is not the dataset of", data_dir=dataset)
+    assert_another_dataset(broken, dataset)
 
 
 def test_other_classes_are_listed(broken, dataset):
     for split in ("train", "val", "test"):
         change_csv(dataset / f"{split}.csv", lambda rows: rows.replace("gamma", "delta"))
-    assert_refused(broken, "trained on the classes alpha, beta, gamma, but .* has alpha, beta, delta", data_dir=dataset)
+    assert_refused(broken, rf"alpha, beta, gamma\b.*{dataset}\b.*alpha, beta, delta", data_dir=dataset)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +460,7 @@ def test_other_classes_are_listed(broken, dataset):
 )
 def test_damaged_state(broken, damage):
     (broken.folder / LAST).write_bytes(damage((broken.folder / LAST).read_bytes()))
-    assert_refused(broken, r"state\.pt: damaged \(.*the best checkpoint is still there")
+    assert_refused(broken, rf"{broken.folder / LAST}\b.*damaged")
 
 
 def test_state_that_would_run_code_is_not_opened(broken, tmp_path):
@@ -473,14 +469,14 @@ def test_state_that_would_run_code_is_not_opened(broken, tmp_path):
             return Path.touch, (tmp_path / "exploded",)
 
     torch.save({"format": state.FORMAT, "bomb": Bomb()}, broken.folder / LAST)
-    assert_refused(broken, r"state\.pt: damaged")
+    assert_refused(broken, rf"{broken.folder / LAST}\b.*damaged")
     assert not (tmp_path / "exploded").exists()
 
 
 @pytest.mark.parametrize("content", [{"format": 0}, {"epoch": 3}, [1, 2], torch.ones(3)])
 def test_state_of_another_version(broken, content):
     torch.save(content, broken.folder / LAST)
-    assert_refused(broken, r"state\.pt: written by another version of varec")
+    assert_refused(broken, rf"{broken.folder / LAST}\b.*version")
 
 
 @pytest.mark.parametrize("text", ["", "{ broken", '{"epochs": 3, "setting_of_the_future": 1}'])

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.dataset import TrainBatch, TrainClips, balancing_weights
 from varec_lib.errors import TrainingError
 from varec_lib.models.registry import build_model, register_model
-from varec_lib.training import loop
+from varec_lib.training.loop import train
 from varec_lib.training.schedule import LearningRate
 from varec_lib.training.step import Inputs, NonFinite, OptimiserStep, average_of, make_optimizer
 
@@ -147,9 +148,7 @@ def test_out_of_memory_halves_the_pieces_and_gives_the_same_weights(make_step, c
     assert math.ceil(max(sizes) / limited.pieces) <= limit < math.ceil(2 * max(sizes) / limited.pieces)
     assert limited.pieces == 2 ** len(sentences)
     size = math.ceil(max(sizes) / limited.pieces)
-    assert sentences[-1] == (
-        f"Out of memory: continuing with {size} clips at a time and {limited.pieces} times the accumulation."
-    )
+    assert re.search(rf"memory.*\b{size}\b.*\b{limited.pieces}\b", sentences[-1])
     limited(cut(clips(8), sizes), 8)
     assert capsys.readouterr().out == ""  # it stays so
 
@@ -172,7 +171,7 @@ def test_every_device_s_message_is_understood(make_step, text):
 def test_not_enough_memory_for_one_clip(make_step):
     step = make_step(type("Limited", (LimitedForward,), {"limit": 0}))
     before = weights(step)
-    with pytest.raises(TrainingError, match=r"Out of memory with 1 clips at a time\. Lower --batch_size") as raised:
+    with pytest.raises(TrainingError, match=r"memory.*\b1\b.*--batch_size") as raised:
         step([clips(4)], 4)
     assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
     assert torch.equal(weights(step), before)
@@ -206,10 +205,10 @@ def content(num_classes: int) -> nn.Module:
 
 @pytest.mark.usefixtures("without_pictures")
 def test_training_goes_on_when_memory_runs_out(tiny_config, history_of, weights_of, capsys):
-    whole = loop.train(tiny_config(model="content"), progress=False)
+    whole = train(tiny_config(model="content"), progress=False)
     capsys.readouterr()
-    limited = loop.train(tiny_config(model="hungry"), progress=False)
-    assert capsys.readouterr().out.count("Out of memory: continuing with 2 clips at a time and 2 times") == 1
+    limited = train(tiny_config(model="hungry"), progress=False)
+    assert len(re.findall(r"memory.*\b2\b.*\b2\b", capsys.readouterr().out)) == 1
     for name, column in history_of(whole).items():
         assert history_of(limited)[name].tolist() == pytest.approx(column.tolist(), rel=1e-4), name
     for name, tensor in weights_of(whole).items():
@@ -231,7 +230,7 @@ def test_a_loss_that_is_no_number_changes_no_weights(make_step, pieces):
     step([batch], 8)
     before = weights(step)
     batch.clips[5, 0, 0, 0, 0] = 255
-    with pytest.raises(NonFinite, match="The loss became nan") as raised:
+    with pytest.raises(NonFinite, match=r"loss.*\bnan\b") as raised:
         step(cut(batch, [4, 4]), 8)
     assert raised.value.rows == ([5] if pieces == 4 else [4, 5, 6, 7])
     assert torch.equal(weights(step), before)
@@ -278,7 +277,7 @@ def test_the_backbone_may_have_a_rate_of_its_own(name):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_weight_decay_spares_biases(tiny_config, weights_of):
-    found = [weights_of(loop.train(tiny_config(model="constant", weight_decay=w, lr=0.1), progress=False))
+    found = [weights_of(train(tiny_config(model="constant", weight_decay=w, lr=0.1), progress=False))
              for w in (0.0, 5.0)]  # fmt: skip
     assert torch.equal(found[0]["scores"], found[1]["scores"])
 
@@ -306,18 +305,15 @@ def test_average_follows_its_recursion(decay):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_the_average_is_what_is_validated_saved_and_tested(tiny_config, weights_of, history_of, monkeypatch):
+def test_the_average_is_what_is_validated_saved_and_tested(tiny_config, weights_of, history_of, each_step):
     """The weights of every step are noted, and the average is made of them by hand."""
     seen: list[dict[str, torch.Tensor]] = []
-    original = loop.Trainer._step
 
-    def note(self, group, total):
-        result = original(self, group, total)
-        seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
-        return result
+    def note(trainer):
+        seen.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
 
-    monkeypatch.setattr(loop.Trainer, "_step", note)
-    averaged = loop.train(tiny_config(ema=0.8), progress=False)
+    with each_step(after=note):
+        averaged = train(tiny_config(ema=0.8), progress=False)
     best = averaged.results["best_epoch"]
     expected = copy.deepcopy(seen[0])
     for count, current in enumerate(seen[1 : 5 * best], start=1):
@@ -328,7 +324,7 @@ def test_the_average_is_what_is_validated_saved_and_tested(tiny_config, weights_
     for name, tensor in weights_of(averaged).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(weights_of(averaged)["head.1.weight"], seen[5 * best - 1]["head.1.weight"])
-    plain = loop.train(tiny_config(), progress=False)
+    plain = train(tiny_config(), progress=False)
     assert history_of(plain)["train_loss"].tolist() == history_of(averaged)["train_loss"].tolist()
     assert history_of(plain)["val_loss"].tolist() != history_of(averaged)["val_loss"].tolist()
 
@@ -453,7 +449,7 @@ def test_balanced_training_sees_rare_classes_as_often(tiny_config, numbered_data
         return item
 
     monkeypatch.setattr(TrainClips, "__getitem__", note)
-    loop.train(tiny_config(data_dir=data, balanced=True, epochs=20, patience=0), progress=False)
+    train(tiny_config(data_dir=data, balanced=True, epochs=20, patience=0), progress=False)
     assert len(seen) == 20 * 8
     counts = [seen.count(label) / len(seen) for label in range(3)]
     assert all(0.2 < share < 0.47 for share in counts), counts
