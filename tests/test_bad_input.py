@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import re
 import shutil
 import subprocess
 import sys
@@ -79,11 +78,11 @@ def _truncated(path: Path, write_video) -> None:
 
 
 UNUSABLE = {
-    "missing.avi": (lambda path, write_video: None, "no such"),
+    "missing.avi": (lambda path, write_video: None, "no such file"),
     "zero.avi": (lambda path, write_video: path.touch(), "0 bytes"),
-    "notes.txt": (lambda path, write_video: path.write_text("notes"), "extension"),
-    "renamed.mp4": (lambda path, write_video: path.write_text("no video\n" * 99), "not a video"),
-    "truncated.mp4": (_truncated, "not a video"),
+    "notes.txt": (lambda path, write_video: path.write_text("notes"), ".txt extension is not a known video format"),
+    "renamed.mp4": (lambda path, write_video: path.write_text("no video\n" * 99), "not a video that can be decoded"),
+    "truncated.mp4": (_truncated, "not a video that can be decoded"),
 }
 
 
@@ -96,7 +95,7 @@ def test_an_unusable_file_is_left_out_by_name_and_stops_a_strict_run(dataset, wr
     capsys.readouterr()
     assert load(dataset).equals(before)  # nothing lost, nothing in its place
     printed = capsys.readouterr().out
-    assert re.search(r"\b1 of 31\b", printed) and name in printed and words in printed
+    assert "Left out 1 of 31" in printed and name in printed and words in printed
     with pytest.raises(DataError) as caught:
         load(dataset, strict=True)
     assert name in str(caught.value) and words in str(caught.value)
@@ -108,7 +107,7 @@ def test_an_unusable_file_is_left_out_by_name_and_stops_a_strict_run(dataset, wr
 
 def test_data_check_lists_every_bad_file_and_exits_with_1(dataset, write_video, capsys):
     assert main(["data", "check", str(dataset)]) == 0
-    assert not re.search(r"\d of \d", capsys.readouterr().out)
+    assert "cannot be used" not in capsys.readouterr().out
     for name, (make, _) in UNUSABLE.items():
         make(dataset / "videos" / name, write_video)
         add_row(dataset, "test", name, "beta")
@@ -116,7 +115,7 @@ def test_data_check_lists_every_bad_file_and_exits_with_1(dataset, write_video, 
     printed = capsys.readouterr().out
     for name, (_, words) in UNUSABLE.items():
         assert any(name in line and words in line for line in printed.splitlines()), name
-    assert re.search(r"\b5 of 35\b", printed) and re.search(r"\b30 usable\b", printed)
+    assert "5 of 35 videos cannot be used." in printed and "30 usable videos" in printed
 
 
 def test_predict_names_a_bad_file_in_one_line(tmp_path, tiny_checkpoint, fails):
@@ -217,19 +216,20 @@ def test_a_missing_column_is_an_error_with_file_and_columns(dataset, fails):
     text = (dataset / "val.csv").read_text().replace("video_name", "file", 1)
     (dataset / "val.csv").write_text(text)
     for message in (fails("train", "--data", dataset, *TINY), fails("data", "check", dataset)):
-        assert re.search(r"val\.csv\b.*\bvideo_name\b.*missing.*\bfile, label, group\b", message)
+        assert "val.csv: column video_name is missing. Found: file, label, group." in message
 
 
 def test_a_label_that_train_does_not_have_is_an_error_with_an_example(dataset, fails):
     add_row(dataset, "test", "alpha/alpha_8.mkv", "delta")
     message = fails("train", "--data", dataset, *TINY)
-    assert re.search(r"\btrain\b.*\bdelta\b.*\btest\b.*\balpha_8\.mkv\b", message)
+    assert "train has no video of delta" in message and "test has (alpha_8.mkv)" in message
 
 
 def test_an_empty_training_list_is_an_error(dataset, fails):
-    for content in ("video_name,label\n", ""):
-        (dataset / "train.csv").write_text(content)
-        assert re.search(rf"{dataset}\b.*training list", fails("train", "--data", dataset, *TINY))
+    (dataset / "train.csv").write_text("video_name,label\n")
+    assert "the training list is empty" in fails("train", "--data", dataset, *TINY)
+    (dataset / "train.csv").write_text("")
+    assert "the training list is empty" in fails("train", "--data", dataset, *TINY)
 
 
 @pytest.mark.parametrize("content", ["video_name,label,group\n", "", None])
@@ -249,14 +249,14 @@ def test_evaluating_an_empty_test_list_is_an_error(dataset, tiny_checkpoint, fai
     if content is not None:
         (dataset / "test.csv").write_text(content)
     message = fails("evaluate", tiny_checkpoint, "--data", dataset, "--num_workers", "0", "--precision", "fp32")
-    assert re.search(rf"{dataset}\b.*\btest\b.*no video", message)
+    assert "the test split has no video" in message and str(dataset) in message
 
 
 def test_a_class_with_one_training_clip_works_with_a_note(dataset, capsys):
     rows = pd.read_csv(dataset / "train.csv")
     rows[(rows["label"] != "gamma") | ~rows["label"].duplicated()].to_csv(dataset / "train.csv", index=False)
     table = load(dataset)
-    assert re.search(r"\bone\b.*\bgamma\b", capsys.readouterr().out)
+    assert "Note: one training video only: gamma." in capsys.readouterr().out
     train = table[table["split"] == "train"].reset_index(drop=True)
     assert classes_of(table) == CLASSES and (train["label"] == "gamma").sum() == 1
     clip_spec, labels = ClipSpec(4, (32, 32), *IMAGENET), train["label"].map(CLASSES.index).to_numpy()
@@ -284,12 +284,12 @@ def test_a_class_with_one_training_clip_works_with_a_note(dataset, capsys):
 def test_a_wrong_setting_is_an_error_before_anything_is_written(tmp_path, numbered_dataset, fails, arguments, words):
     common = ["--data", numbered_dataset, "--experiments_dir", tmp_path / "runs", "--num_workers", "0"]
     size = [] if "--frame_size" in arguments else ["--frame_size", "32", "32"]
-    assert re.search(words, fails("train", *common, *size, *arguments))
+    assert words in fails("train", *common, *size, *arguments)
     assert not (tmp_path / "runs").exists()
 
 
 def test_settings_are_checked_for_library_users_too():
-    with pytest.raises(ConfigError, match=r"num_frames\b.*\b0\b"):
+    with pytest.raises(ConfigError, match="num_frames is 0"):
         TrainConfig(num_frames=0)
 
 
@@ -311,9 +311,9 @@ def description(checkpoint: Path) -> dict:
 def test_a_truncated_checkpoint_is_an_error_that_names_it(tmp_path, tiny_checkpoint, fails, length):
     data, path = tiny_checkpoint.read_bytes(), tmp_path / "cut.safetensors"
     path.write_bytes(data[: int(length * len(data)) if isinstance(length, float) else length])
-    with pytest.raises(CheckpointError, match=r"cut\.safetensors\b.*damaged"):
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors: damaged .* Copy it again"):
         load_checkpoint(path)
-    assert re.search(r"cut\.safetensors\b.*damaged", fails("predict", tmp_path / "x.mp4", "--checkpoint", path))
+    assert "cut.safetensors: damaged" in fails("predict", tmp_path / "x.mp4", "--checkpoint", path)
 
 
 @pytest.mark.parametrize(
@@ -333,13 +333,14 @@ def test_a_truncated_checkpoint_is_an_error_that_names_it(tmp_path, tiny_checkpo
 )
 def test_a_checkpoint_of_other_code_is_an_error_that_says_so(tmp_path, tiny_checkpoint, change, words):
     about = change if isinstance(change, str) else description(tiny_checkpoint) | change
-    with pytest.raises(VarecError, match=words):
+    with pytest.raises(VarecError) as caught:
         load_checkpoint(write_checkpoint(tmp_path / "other.safetensors", about))
+    assert words in str(caught.value)
 
 
 def test_a_weight_file_without_a_description_is_an_error_that_names_the_right_option(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors")
-    with pytest.raises(CheckpointError, match=r"weights\.safetensors\b.*--weights\b"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors.*not written by varec\. --weights takes such"):
         load_checkpoint(tmp_path / "weights.safetensors")
 
 
@@ -348,7 +349,7 @@ def test_weights_for_another_number_of_classes_do_not_fit(tmp_path, tiny_checkpo
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     about = description(tiny_checkpoint) | {"classes": ["a", "b"]}
     save_file(tensors, tmp_path / "two.safetensors", metadata={"varec": json.dumps(about)})
-    with pytest.raises(CheckpointError, match=r"two\.safetensors\b.*not fit.*\bhead\b"):
+    with pytest.raises(CheckpointError, match=r"two\.safetensors: its weights do not fit .* size mismatch for head"):
         load_checkpoint(tmp_path / "two.safetensors")
 
 
@@ -368,7 +369,7 @@ def test_a_pickle_is_refused_and_never_executed(tmp_path, fails, name):
     torch.save({"state_dict": {"x": torch.zeros(1)}, "trap": Trap(trap)}, tmp_path / name)
     (tmp_path / "plain").write_bytes(pickle.dumps(Trap(trap)))
     for file in (tmp_path / name, tmp_path / "plain"):
-        assert re.search(rf"{file}\b.*\bsafetensors\b", fails("predict", tmp_path / "x.mp4", "--checkpoint", file))
+        assert "not a safetensors file" in fails("predict", tmp_path / "x.mp4", "--checkpoint", file)
     assert not trap.exists()
     pickle.loads((tmp_path / "plain").read_bytes())
     assert trap.exists()  # the trap works
@@ -377,7 +378,7 @@ def test_a_pickle_is_refused_and_never_executed(tmp_path, fails, name):
 def test_a_checkpoint_that_is_not_there_is_an_error_that_says_where_they_come_from(tmp_path, fails):
     for missing in (tmp_path, tmp_path / "gone.safetensors"):  # an experiment folder without a checkpoint; a file
         message = fails("predict", tmp_path / "x.mp4", "--checkpoint", missing)
-        assert re.search(rf"{missing}\b.*no such.*`varec train`", message)
+        assert str(missing) in message and "no such checkpoint. `varec train` writes one" in message
 
 
 def test_a_checkpoint_with_other_classes_than_the_dataset_is_an_error_with_both(dataset, tiny_checkpoint):
@@ -385,7 +386,7 @@ def test_a_checkpoint_with_other_classes_than_the_dataset_is_an_error_with_both(
         rows = pd.read_csv(dataset / f"{split}.csv")
         rows.replace({"label": {"gamma": "delta"}}).to_csv(dataset / f"{split}.csv", index=False)
     assert "delta" in classes_of(load_manifest(dataset))
-    with pytest.raises(CheckpointError, match=rf"tiny\.safetensors\b.*alpha, beta, gamma\b.*{dataset}\b.*\bdelta\b"):
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors: knows alpha, beta, gamma; .* also has delta"):
         evaluate_checkpoint(tiny_checkpoint, dataset, precision="fp32", progress=False)
 
 
@@ -409,7 +410,7 @@ except CheckpointError as error:
     pytest.importorskip("resource", reason="no file size limits on this system")
     done = subprocess.run([sys.executable, "-c", code, str(former)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"best\.safetensors\b.*disk", done.stdout)
+    assert "best.safetensors: the checkpoint could not be written" in done.stdout and "disk full" in done.stdout
     assert former.read_bytes() == tiny_checkpoint.read_bytes()
     assert list(tmp_path.iterdir()) == [former]
 
@@ -439,7 +440,7 @@ def test_a_read_only_folder_leaves_the_former_checkpoint_intact(read_only, tiny_
     former = Path(shutil.copy(tiny_checkpoint, folder / "best.safetensors"))
     model, about, _ = load_checkpoint(former)
     lock()
-    with pytest.raises(CheckpointError, match=r"best\.safetensors\b.*written"):
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: the checkpoint could not be written"):
         save_checkpoint(former, model, about)
     assert former.read_bytes() == tiny_checkpoint.read_bytes() and list(folder.iterdir()) == [former]
 
@@ -457,4 +458,4 @@ def test_a_folder_below_a_file_is_an_error(tmp_path, numbered_dataset, tiny_chec
     train = ["train", "--data", numbered_dataset, *TINY, "--store", "raw"]
     for command in (train, ["data", "store", numbered_dataset]):
         message = fails(*command, "--store_dir", tmp_path / "file" / "store")
-        assert re.search(rf"{tmp_path / 'file'}\b.*--store_dir\b.*--store off\b", message)
+        assert str(tmp_path / "file") in message and "Choose another --store_dir, or --store off" in message

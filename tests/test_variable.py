@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from varec_lib import cli
-from varec_lib.evaluation import evaluate
+from varec_lib.models import checkpoint
 from varec_lib.predictor.predict import Predictor
 
 
@@ -12,9 +12,9 @@ from varec_lib.predictor.predict import Predictor
 def used(monkeypatch):
     """The number formats that networks ran in."""
     seen = []
-    original = evaluate.autocast
+    original = checkpoint.autocast
     monkeypatch.setattr(
-        evaluate, "autocast", lambda precision, device: seen.append(precision) or original(precision, device)
+        checkpoint, "autocast", lambda precision, device: seen.append(precision) or original(precision, device)
     )
     return seen
 
@@ -61,4 +61,4 @@ def test_imitation_is_announced_before_the_answer(words, monkeypatch, capsys):
 
 def test_the_page_obeys_too(tiny_checkpoint, monkeypatch):
     monkeypatch.setenv("VAREC_PRECISION", "fp32")
-    assert Predictor.load(tiny_checkpoint).precision == "fp32"
+    assert Predictor.load(tiny_checkpoint).model.precision == "fp32"
