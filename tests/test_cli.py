@@ -386,6 +386,8 @@ def test_a_folder_for_the_answers_is_made_before_they_are_found(tiny_checkpoint,
     words = ["evaluate", str(tiny_checkpoint), "--data", str(numbered_dataset), "--num_workers", "0"]
     assert cli.main([*words, "--csv", str(csv)]) == 0
     assert len(pd.read_csv(csv)) == 6
+    assert cli.main(["evaluate", str(tmp_path), "--csv", str(csv.with_name("none.csv"))]) == 2
+    assert not csv.with_name("none.csv").exists()
 
 
 def test_home_is_meant_by_a_tilde_in_every_path(tmp_path, monkeypatch, capsys):

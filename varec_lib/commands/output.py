@@ -21,7 +21,10 @@ def made_possible(file: Path | None) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        there = file.exists()
         with file.open("a"):
             pass
+        if not there:  # a command that then fails shall leave no empty table
+            file.unlink()
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from error
