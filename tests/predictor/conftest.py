@@ -115,23 +115,24 @@ class Desk:
             self.page.locator(".vp-zone").click()
         dialog.value.set_files([str(file) for file in files])
 
-    def drop(self, *files: Path, onto: str = ".vp-zone") -> None:
-        """Real files, as events of a mouse that drops them."""
+    def drop(self, *files: Path, onto: str = ".vp-zone", then_click: str = "") -> None:
+        """Real files, as events of a mouse that drops them; `then_click` is clicked before anything is answered."""
         self.page.evaluate(
             "() => document.body.append(Object.assign(document.createElement('input'),"
             " {type: 'file', multiple: true, id: 'dropped'}))"
         )
         self.page.set_input_files("#dropped", [str(file) for file in files])
         self.page.evaluate(
-            """(onto) => {
+            """([onto, thenClick]) => {
               const input = document.getElementById("dropped"), dataTransfer = new DataTransfer();
               for (const file of input.files) dataTransfer.items.add(file);
               input.remove();
               const options = { bubbles: true, cancelable: true, dataTransfer };
               for (const type of ["dragenter", "dragover", "drop"])
                 document.querySelector(onto).dispatchEvent(new DragEvent(type, options));
+              if (thenClick) [...document.querySelectorAll(thenClick)].at(-1).click();
             }""",
-            onto,
+            [onto, then_click],
         )
 
     def answer(self, name: str) -> str:

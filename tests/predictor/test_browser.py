@@ -95,8 +95,7 @@ def test_sending_can_be_cancelled_midway(desk, films):
     assert desk.page.evaluate("document.activeElement.textContent") == "large.avi"  # the focus stays nearby
     desk.choose(films["short"])  # and the page lives on
     assert "%" in desk.answer("short.mp4")
-    desk.drop(films["short"], films["large"])
-    desk.page.locator("tbody").get_by_role("button", name="Cancel large.avi").last.click()
+    desk.drop(films["short"], films["large"], then_click='tbody [aria-label="Cancel large.avi"]')
     assert "%" in desk.answer("short.mp4")  # not what is not wanted any more
 
 
