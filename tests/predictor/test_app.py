@@ -24,8 +24,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from varec_lib.config import PROJECT_ROOT
 from varec_lib.errors import ConfigError
-from varec_lib.predictor.app import _key, app_cells, serve
-from varec_lib.predictor.server import is_local
+from varec_lib.predictor.page.app import _key, app_cells, serve
+from varec_lib.predictor.page.server import is_local
 
 VAREC = Path(sys.executable).with_name("varec")
 WAIT_S = 120  # for what takes seconds where nobody else is at work

@@ -213,13 +213,13 @@ def test_a_camera_that_is_asked_for_twice_is_switched_off_twice_and_may_get_lost
 
 def test_another_model_can_be_chosen(desk, films):
     options = desk.page.get_by_label("Model", exact=True).locator("option").all_inner_texts()
-    assert options[0].startswith("cnnlstm · stick_actions · ")
+    assert options[0].startswith("CNN+LSTM · stick_actions · ")
     assert [option.split(" · ")[0] for option in options[-2:]] == ["I3D", "R3D-18"]
     for number in (1, 0):
         desk.page.get_by_label("Model", exact=True).select_option(index=number)
         desk.choose(films["short"])
         desk.page.locator(".vp-took").get_by_text(f"by {options[number]}").wait_for()
-    assert options[1].startswith("frame_average · ")
+    assert options[1].startswith("Frame average · ")
 
 
 def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
