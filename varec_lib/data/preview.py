@@ -32,6 +32,7 @@ class Preview:
 
     def __init__(self) -> None:
         self.files, self.encoder, self.written, self.ended = ExitStack(), None, 0, False
+        self.start_s = 0.0
 
     def __enter__(self) -> "Preview":
         return self
@@ -40,17 +41,22 @@ class Preview:
         self.files.close()
 
     def add(self, frame: np.ndarray, time_s: float) -> None:
-        """The next frame, RGB `(H, W, 3)` uint8, shown at `time_s` seconds from the first."""
-        copies = round(min(time_s, LONGEST_S) * FPS) + 1 - self.written  # none of a frame that comes too soon
+        """The next frame, RGB `(H, W, 3)` uint8, shown at `time_s` in seconds; the first one may begin anywhere."""
+        if not self.written:
+            self.start_s = time_s
+        copies = (
+            round(min(time_s - self.start_s, LONGEST_S) * FPS) + 1 - self.written
+        )  # none of a frame that comes too soon
         if copies < 1 or self.ended:
             return
         try:
             if self.encoder is None:
                 self._start(frame)
             picture = np.ascontiguousarray(shrunk(frame, self.size))
-            for _ in range(copies):
-                self.encoder.send(picture)
-            self.written += copies
+            for _ in range(copies - 1):  # the frame before is shown until now
+                self.encoder.send(self.picture)
+            self.encoder.send(picture)
+            self.picture, self.written = picture, self.written + copies
         except (OSError, RuntimeError):  # also the end of ffmpeg, when the file is as large as it may be
             self.ended = True
             if not self.written:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 
 from traitlets.log import get_logger
 
-from varec_lib.errors import VarecError, VideoError
+from varec_lib.errors import VarecError, VideoError, WeightsError
 from varec_lib.predictor.page.answer import Answer, Progress, answer
 from varec_lib.predictor.page.choices import Choice
 from varec_lib.predictor.sandbox import Cancelled, Limits, check_size
@@ -26,6 +26,7 @@ STALLED_S = 60.0  # without a piece of a video that is on its way
 MOST_WAITING = 8  # videos that are not answered yet
 NO_ROOM = "there is no room for it here. Try a smaller video."
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
+NO_WEIGHTS = "its weights are not here and could not be fetched; see where the page was started, or `varec weights`."
 TOO_MANY = "too many videos are waiting already; send it again later."
 # A file with its folders, whose names may have spaces; neither an address nor "a/b".
 PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^\s/:]+(?: [^\s/:(),]*[^\s/:(),.])*/)*([^\s/:]+)")
@@ -109,13 +110,6 @@ class Job:
             "label": label, "share": share, "sure": found and found.sure, "seconds": found.seconds if found else 0.0,
             "preview": bool(self.preview),
         }  # fmt: skip
-
-    def release(self) -> None:
-        """Gives the room of the file back."""
-        for file in (self.upload, self.file):
-            if file:
-                file.close()
-        self.upload = self.file = None
 
 
 class Queue:
@@ -283,6 +277,9 @@ class Queue:
             self._end(job, "done", job.answer.sentence)
         except Cancelled:
             self._end(job, "cancelled")
+        except WeightsError as error:  # names folders, and what to do in them: for whoever runs this
+            get_logger().warning("%s", error)
+            self._end(job, "failed", NO_WEIGHTS)
         except VarecError as error:
             self._end(job, "failed", str(error))
         except Exception:  # whatever it is, the page lives on and the next video gets its answer
@@ -293,6 +290,9 @@ class Queue:
         """The page gets a sentence without the folders of this computer. What has ended stays as it is."""
         if job.ended.is_set():
             return
-        job.release()
+        for file in (job.upload, job.file):
+            if file:
+                file.close()
+        job.upload = job.file = None
         job.state, job.sentence = state, PATH.sub(r"\1", sentence)
         job.ended.set()

@@ -5,10 +5,11 @@ const WORDS = { waiting: "In line", uploading: "Sending", loading: "Loading the 
 const isUnderway = (video) => video.state in WORDS;
 
 // The state of a video in words, and the share that is done: null where that is unknown, undefined where nothing moves.
-function progressOf({ state, share, left_s, silent }) {
+function progressOf({ state, share, left_s, silent, note }) {
   if (silent) return { text: "The kernel does not answer. Is it busy, or has it stopped?" };
   if (state === "waiting") return { text: WORDS.waiting };
-  if (state === "loading" || !share) return { text: `${WORDS[state]} …`, share: null };
+  if (state === "loading") return { text: `${WORDS.loading}${note ? ` (${note})` : ""} …`, share: null };
+  if (!share) return { text: `${WORDS[state]} …`, share: null };
   const left = state === "predicting" && left_s > 1 ? `, ${Math.ceil(left_s)} s left` : "";
   return { text: `${WORDS[state]} ${percent(share)}${left}`, share };
 }

@@ -194,6 +194,7 @@ class View {
   // The kernel's rows, with what only the page knows, between those of former pages and files that it has not heard of.
   videos() {
     const files = this.uploads.files;
+    const models = this.model.get("models");
     const rows = this.model.get("rows").map((row) => {
       const file = files.get(row.key);
       if (file) file.listed = true;
@@ -201,8 +202,9 @@ class View {
       const sent = file && file.here / Math.max(file.file.size, 1);
       const underway = { uploading: sent, predicting: partial?.share };
       const share = row.state in underway ? underway[row.state] : row.share;
+      const note = models.find((card) => card.name === row.choice)?.note; // such as what has to be downloaded first
       const lost = file?.state === "failed" || (this.uploads.dead && isUnderway(row));
-      return { ...row, share, left_s: partial?.left_s, silent: file?.silent ?? false, ...(lost ? LOST : {}) };
+      return { ...row, share, left_s: partial?.left_s, note, silent: file?.silent ?? false, ...(lost ? LOST : {}) };
     });
     const known = new Set(rows.map((row) => row.key));
     const others = [...files.values()].filter((file) => !known.has(file.key) && !file.listed);
