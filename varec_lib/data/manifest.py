@@ -134,7 +134,7 @@ def _read_list(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
 
 
 def infer_group(video_name: str, label: str = "") -> str:
-    """What a video was filmed together with, by the names of common datasets; any other video is a group of its own.
+    """The group of a video by the naming of common datasets; any other video is a group of its own.
 
     UCF-101's `v_Archery_g07_c02.avi` belongs to `Archery_g07`; HMDB51's `Film_A_run_f_nm_np1_fr_med_3.avi`, with the
     label `run`, to `Film_A`, as all clips of that film do; Kinetics' `ID_000010_000020.mp4` (its seconds) to the video
@@ -144,7 +144,7 @@ def infer_group(video_name: str, label: str = "") -> str:
 
 
 def _named_as(video_name: str, label: str) -> tuple[str, str]:
-    """The dataset whose pattern a name follows, and the group that it then tells; both empty where it follows none."""
+    """The dataset whose naming a video follows, and its group; both empty where it follows none."""
     for dataset, pattern in GROUPS.items():
         if match := pattern.search(video_name):
             return dataset, match["group"].removesuffix(f"_{label}")
@@ -152,7 +152,7 @@ def _named_as(video_name: str, label: str) -> tuple[str, str]:
 
 
 def groups_by_name(table: pd.DataFrame) -> str:
-    """How many videos of a table have the group that their names tell, in a sentence; empty where none has."""
+    """A sentence that counts the videos whose group comes from their names; empty where there are none."""
     rows = zip(table["path"], table["label"], table["group"], strict=True)
     told = Counter(
         named for path, label, group in rows for named, by_name in [_named_as(path, label)] if by_name == group
