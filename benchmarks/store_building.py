@@ -16,7 +16,6 @@ from multiprocessing import get_context
 from varec_lib.data.decode import cv2
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import FrameStore
-from varec_lib.data.store_writer import StoreSettings
 
 
 def read_all(path: str) -> None:
@@ -55,7 +54,7 @@ def main() -> None:
     for _ in range(args.rounds):
         before = decoding(paths)
         with tempfile.TemporaryDirectory() as folder:
-            store = FrameStore(args.data_dir, folder, StoreSettings(args.short_side, args.fps, args.store))
+            store = FrameStore(args.data_dir, folder, args.short_side, args.fps, args.store)
             start = time.perf_counter()
             store.update(table, progress=False, num_workers=os.cpu_count())
             building = time.perf_counter() - start

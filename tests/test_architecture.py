@@ -14,7 +14,7 @@ ORDER = """
     models: device precision registry checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         weights fetch backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot
-    training: experiment multigrid schedule step interrupt report state feed setup loop bench
+    training: experiment multigrid schedule step interrupt report state feed features setup loop bench
     predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
         page.server page.app
     course environment

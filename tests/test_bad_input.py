@@ -458,4 +458,4 @@ def test_a_folder_below_a_file_is_an_error(tmp_path, numbered_dataset, tiny_chec
     train = ["train", "--data", numbered_dataset, *TINY, "--store", "raw"]
     for command in (train, ["data", "store", numbered_dataset]):
         message = fails(*command, "--store_dir", tmp_path / "file" / "store")
-        assert str(tmp_path / "file") in message and "Choose another --store_dir, or --store off" in message
+        assert str(tmp_path / "file") in message and "--store_dir" in message and "--store off" in message

@@ -3,11 +3,13 @@
 import glob
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from varec_lib.errors import StoreError
 
 
 @contextmanager
@@ -23,7 +25,11 @@ def replacing(file: Path, *, sync: bool = False) -> Iterator[Path]:
         if sync:
             with partial.open("rb") as stream:
                 os.fsync(stream.fileno())
-        os.replace(partial, file)
+        try:
+            os.replace(partial, file)
+        except FileNotFoundError:
+            if not file.exists():  # else a worker that outlived its killed process wrote the same, and cleared up
+                raise
     except BaseException:
         with suppress(OSError):
             partial.unlink()
@@ -40,13 +46,13 @@ def write_text(file: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Held by one process at a time; `waiting` is called where another has it. Raises `OSError`."""
+def locked(file: Path, waiting: str = "") -> Iterator[None]:
+    """Held by one process at a time; prints `waiting` where another has it. Raises `OSError`."""
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0.3 if waiting else -1)
     except Timeout:
-        waiting()
+        print(waiting, flush=True)
         lock.acquire()
     try:
         yield
@@ -54,10 +60,25 @@ def locked(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
         lock.release()
 
 
-def lacking(folder: Path, need: int) -> str:
-    """What to say where the disk of a folder has less room than `need` bytes; empty where it has enough."""
+@contextmanager
+def filling(folder: Path, waiting: str = "") -> Iterator[None]:
+    """As `locked`, for the folder of a store, which it makes. An `OSError` inside becomes a `StoreError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock", waiting):
+            yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror}). What is finished is kept. Make room, or choose another "
+            "--store_dir, --store jpeg, or --store off."
+        ) from error
+
+
+def check_room(folder: Path, need: int, advice: str) -> None:
+    """Raises `StoreError` where the disk of a folder has less room than `need` bytes."""
     free = shutil.disk_usage(folder).free
-    return f"{gigabytes(need)}, but {folder} has {gigabytes(free)} free" if need > free else ""
+    if need > free:
+        raise StoreError(f"{folder}: {gigabytes(need)} are needed, but {gigabytes(free)} are free. Choose {advice}.")
 
 
 def gigabytes(count: int) -> str:

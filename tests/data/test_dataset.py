@@ -27,7 +27,6 @@ from varec_lib.data.decode import probe
 from varec_lib.data.doctor import load_dataset
 from varec_lib.data.manifest import classes_of
 from varec_lib.data.store import FrameStore
-from varec_lib.data.store_writer import StoreSettings
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import predict_table
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
@@ -316,7 +315,7 @@ def test_prediction_feeds_the_network_what_evaluation_feeds_it(
     rows = table[table["split"] == "test"].reset_index(drop=True)
     source = None  # the files themselves
     if stored:
-        store = FrameStore(numbered_dataset, tmp_path, StoreSettings(45, 11))
+        store = FrameStore(numbered_dataset, tmp_path, 45, 11)
         store.update(rows, progress=False, num_workers=0)
         source = store.frames_of(rows)
     fed: list[torch.Tensor] = []

@@ -1,5 +1,7 @@
 """Decoding: frames are counted by decoding, and exactly the wanted ones come back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -160,7 +162,7 @@ def test_a_saved_frame_does_not_change_when_the_next_one_is_decoded(video, frame
 @pytest.mark.parametrize("short_side", [0, 24])
 def test_read_header_gives_the_header_and_the_first_frame(video, short_side):
     info, first = read_header(video, short_side=short_side)
-    assert info == probe(video)
+    assert info == replace(probe(video), frames=0)  # it promises, and does not count
     assert np.array_equal(first, read_frames(video, [0], short_side=short_side)[0].permute(1, 2, 0))
 
 

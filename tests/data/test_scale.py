@@ -94,7 +94,7 @@ def stored_frames(folder: Path, rows: int) -> Frames:
     file = file_of(folder, "0" * 24)
     file.parent.mkdir(exist_ok=True)
     video.tofile(file)
-    facts = StoredVideo("x", kept=FRAMES, stored_height=SIZE[0], stored_width=SIZE[1], frame_bytes=video.nbytes)
+    facts = StoredVideo(name="x", kept=FRAMES, stored_height=SIZE[0], stored_width=SIZE[1], frame_bytes=video.nbytes)
     return StoredFrames(folder, "raw", ["0" * 24] * rows, [facts] * rows)
 
 

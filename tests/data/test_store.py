@@ -32,10 +32,10 @@ from varec_lib.data.decode import cv2
 from varec_lib.data.doctor import check_videos, load_dataset, trainable
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import FrameStore, StoredFrames, file_of
-from varec_lib.data.store_writer import StoredVideo, StoreSettings
+from varec_lib.data.store_writer import StoredVideo
 from varec_lib.errors import DataError, StoreError
 
-RAW = StoreSettings(32, 10)
+RAW = (32, 10)
 #        name                  frames  size      fps
 FILMS = {
     "a.mkv": (12, (48, 64), 15),
@@ -101,7 +101,7 @@ def heavy(tmp_path_factory) -> Path:
 @pytest.fixture
 def open_store(films, tmp_path) -> Callable[..., FrameStore]:
     """`open(settings)`: the store of the films below tmp_path."""
-    return lambda settings=RAW: FrameStore(films, tmp_path / "store", settings)
+    return lambda settings=RAW: FrameStore(films, tmp_path / "store", *settings)
 
 
 def update(store: FrameStore, table: pd.DataFrame, *, num_workers: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -113,7 +113,7 @@ def assert_right(store: FrameStore, table: pd.DataFrame) -> None:
     good, bad = check_videos(table, progress=False)
     assert len(bad) == 0
     settings = store.settings
-    files = VideoFiles(good, ClipSpec(4, (32, 32), *IMAGENET, short_side=settings.short_side, fps=settings.fps))
+    files = VideoFiles(good, ClipSpec(4, (32, 32), *IMAGENET, short_side=settings["short_side"], fps=settings["fps"]))
     stored = store.frames_of(good)
     assert stored.frames.tolist() == files.frames.tolist()
     for row, frames in enumerate(files.frames.tolist()):
@@ -134,7 +134,7 @@ def names_in(files: Iterable[Path]) -> list[str]:
 
 def files_of(store: FrameStore, table: pd.DataFrame) -> list[Path]:
     """The file in which each video of a table is, or will be."""
-    return [file_of(store.folder, key) for key in store._keys(table)]
+    return [file_of(store.folder, store.keys(table)[path]) for path in table["path"]]
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -147,7 +147,7 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
 @pytest.mark.parametrize(("short_side", "fps"), [(0, 0), (32, 0), (32, 10), (50, 7.5), (500, 100), (17, 1)])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_raw_frames_are_those_of_the_files(open_store, table, short_side, fps, num_workers):
-    store = open_store(StoreSettings(short_side, fps))
+    store = open_store((short_side, fps))
     update(store, table, num_workers=num_workers)
     assert_right(store, table)
     assert len(finished(store)) == len(table)
@@ -167,7 +167,7 @@ def test_frames_come_in_the_order_asked_and_may_repeat(open_store, table):
 
 def test_real_clips_are_stored_as_they_are_read(ucf5, tmp_path):
     rows = load_manifest(ucf5)[::60].reset_index(drop=True)
-    store = FrameStore(ucf5, tmp_path, StoreSettings(128, 15))
+    store = FrameStore(ucf5, tmp_path, 128, 15)
     update(store, rows)
     assert_right(store, rows)
 
@@ -190,7 +190,7 @@ def test_views_of_stored_videos_are_those_of_the_files(open_store, table, views)
 
 def test_jpeg_is_close_to_raw_and_much_smaller(tiny_stick_actions, tmp_path):
     rows = load_manifest(tiny_stick_actions)[::4].reset_index(drop=True)
-    raw, jpeg = (FrameStore(tiny_stick_actions, tmp_path, StoreSettings(112, 0, form)) for form in ("raw", "jpeg"))
+    raw, jpeg = (FrameStore(tiny_stick_actions, tmp_path, 112, 0, form) for form in ("raw", "jpeg"))
     for store in (raw, jpeg):
         update(store, rows, num_workers=2)
     exact, lossy = raw.frames_of(rows), jpeg.frames_of(rows)
@@ -216,11 +216,11 @@ def test_rows_may_come_in_any_order_and_more_than_once(open_store, table):
 
 def test_one_store_serves_each_way_of_naming_the_folder(films, table, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(films)
-    update(FrameStore(films, tmp_path / "store", RAW), table)
+    update(FrameStore(films, tmp_path / "store", *RAW), table)
     monkeypatch.chdir(tmp_path)
     for name in ("link", "films", "films/../films"):
-        assert FrameStore(name, "store", RAW).folder.resolve() == FrameStore(films, tmp_path / "store", RAW).folder
-        store = FrameStore(name, "store", RAW)
+        assert FrameStore(name, "store", *RAW).folder.resolve() == FrameStore(films, tmp_path / "store", *RAW).folder
+        store = FrameStore(name, "store", *RAW)
         before = snapshot(store.folder)
         update(store, table)
         assert snapshot(store.folder) == before
@@ -283,12 +283,12 @@ def test_whoever_reads_former_frames_of_a_changed_video_goes_on_reading_them(fil
 
 
 def test_times_of_frames_are_those_of_the_file(open_store, table, tmp_path):
-    store = open_store(StoreSettings(32, 10))
+    store = open_store((32, 10))
     update(store, table)
     stored = store.frames_of(table)
     assert np.allclose(stored.times(0), np.array([0, 2, 3, 5, 6, 8, 9, 11]) / 15, atol=1e-3)  # 15 fps thinned to 10
     assert np.allclose(stored.times(3), np.array([0, 2, 3, 4, 5, 6, 8])[: stored.frames[3]] / 12, atol=1e-2)
-    jpeg = open_store(StoreSettings(32, 10, "jpeg"))
+    jpeg = open_store((32, 10, "jpeg"))
     update(jpeg, table)
     assert all(np.array_equal(jpeg.frames_of(table).times(row), stored.times(row)) for row in range(6))
 
@@ -304,13 +304,7 @@ def test_another_time_of_change_counts_as_a_change(films, open_store, table):
 
 
 def test_other_settings_make_another_store(open_store, table):
-    settings = [
-        RAW,
-        StoreSettings(31, 10),
-        StoreSettings(32, 12.5),
-        StoreSettings(32, 0),
-        StoreSettings(32, 10, "jpeg"),
-    ]
+    settings = [RAW, (31, 10), (32, 12.5), (32, 0), (32, 10, "jpeg")]
     stores = [open_store(choice) for choice in settings]
     before = {}
     for store in stores:
@@ -323,7 +317,7 @@ def test_other_settings_make_another_store(open_store, table):
 
 
 def test_rates_that_are_almost_alike_have_stores_of_their_own(open_store, table):
-    stores = [open_store(StoreSettings(32, fps)) for fps in (29.97, 30000 / 1001)]
+    stores = [open_store((32, fps)) for fps in (29.97, 30000 / 1001)]
     for store in stores:
         update(store, table.iloc[:2])
         assert_right(store, table.iloc[:2])
@@ -333,7 +327,7 @@ def test_rates_that_are_almost_alike_have_stores_of_their_own(open_store, table)
 def test_datasets_of_the_same_name_have_stores_of_their_own(tmp_path):
     for seed, place in enumerate(("one", "two")):
         draw(tmp_path / place / "set" / "videos" / "a.mkv", 5, (48, 64), seed=seed)
-    stores = [FrameStore(tmp_path / place / "set", tmp_path / "store", RAW) for place in ("one", "two")]
+    stores = [FrameStore(tmp_path / place / "set", tmp_path / "store", *RAW) for place in ("one", "two")]
     for store, place in zip(stores, ("one", "two"), strict=True):
         rows = table_of(tmp_path / place / "set", ["a.mkv"])
         update(store, rows)
@@ -343,8 +337,8 @@ def test_datasets_of_the_same_name_have_stores_of_their_own(tmp_path):
 
 def test_the_settings_come_from_the_configuration(films, tmp_path):
     config = TrainConfig(data_dir=films, store_dir=tmp_path, frame_size=(112, 140), fps=12.5, store="jpeg")
-    assert FrameStore.of(config).settings == StoreSettings(128, 12.5, "jpeg")
-    assert FrameStore.of(config.replaced(short_side=100, fps=0)).settings == StoreSettings(100, 0, "jpeg")
+    assert tuple(FrameStore.of(config).settings.values()) == (128, 12.5, "jpeg")
+    assert tuple(FrameStore.of(config.replaced(short_side=100, fps=0)).settings.values()) == (100, 0, "jpeg")
 
 
 # Videos that cannot be used
@@ -374,7 +368,7 @@ def test_what_cannot_be_used_is_reported_as_by_check_videos_and_stores_no_frame(
     for _ in range(2):  # decoded, and remembered
         for found, known in zip(update(store, spoiled, num_workers=num_workers), expected, strict=True):
             pd.testing.assert_frame_equal(found, known)
-    only_good = open_store(StoreSettings(32, 10, "raw"))
+    only_good = open_store((32, 10, "raw"))
     only_good.folder = store.folder.with_name("only good")
     update(only_good, table)
     assert store.used_bytes()[0] - only_good.used_bytes()[0] < 6 * 1000  # a sentence each
@@ -402,7 +396,7 @@ def test_a_stored_video_that_is_deleted_is_missing(films, open_store, table):
     (films / "videos" / "a.mkv").unlink()
     good, bad = update(store, table)
     assert len(good) == 5 and bad["path"].tolist() == [table["path"][0]]
-    assert "a.mkv: no such file" in bad["problem"][0]
+    assert re.search(r"a\.mkv.*no such", bad["problem"][0])
 
 
 def test_the_same_videos_are_left_out_with_a_store_as_without(numbered_dataset, tmp_path, capsys):
@@ -416,7 +410,7 @@ def test_the_same_videos_are_left_out_with_a_store_as_without(numbered_dataset, 
     found = trainable(listed, *FrameStore.of(config).update(listed, progress=False), strict=False)
     pd.testing.assert_frame_equal(found, expected)
     assert "Left out 2 of 30 videos" in without and capsys.readouterr().out.endswith(without)
-    with pytest.raises(DataError, match="2 of 30 videos cannot be used"):
+    with pytest.raises(DataError, match="2 of 30"):
         trainable(listed, *FrameStore.of(config).update(listed, progress=False), strict=True)
 
 
@@ -449,7 +443,7 @@ def wait_until(met: Callable[[], bool], *, seconds: float = 120) -> None:
     ids=["killed", "killed without its workers", "terminated", "Ctrl-C"],
 )
 def test_a_build_that_is_stopped_goes_on_where_it_was(heavy, tmp_path, number, everyone):
-    store = FrameStore(heavy, tmp_path / "store", StoreSettings(500, 0))
+    store = FrameStore(heavy, tmp_path / "store", 500, 0)
     with (tmp_path / "printed").open("w") as printed:
         build = subprocess.Popen(
             [sys.executable, "-c", SLOW_BUILD, *build_arguments(heavy, store)], stdout=printed, stderr=printed,
@@ -486,7 +480,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_a_damaged_file_is_written_again_with_a_note(open_store, table, capsys, form, damage):
-    settings = StoreSettings(32, 10, form)
+    settings = (32, 10, form)
     update(open_store(settings), table.iloc[:3])
     store = open_store(settings)
     files = files_of(store, table)
@@ -496,7 +490,7 @@ def test_a_damaged_file_is_written_again_with_a_note(open_store, table, capsys, 
     capsys.readouterr()
     update(store, table.iloc[:3])
     printed = capsys.readouterr().out
-    assert "2 of its files are damaged" in printed and "Decoding 2 videos once" in printed
+    assert "2 of its files are damaged" in printed and "Decoding 2 videos" in printed
     assert [file.read_bytes() for file in files[:3]] == expected
     update(open_store(settings), table.iloc[:3])
     assert capsys.readouterr().out == ""
@@ -542,11 +536,8 @@ def test_a_store_of_another_version_is_an_error_that_says_what_to_do(open_store,
     file = store.folder / "store.json"
     file.write_text(json.dumps([1] if change is None else json.loads(file.read_text()) | change))
     before = snapshot(store.folder)
-    with pytest.raises(
-        StoreError, match=r"written by another version .*Delete the folder, or choose another"
-    ) as caught:
+    with pytest.raises(StoreError, match=rf"{store.folder}.*version.*\b2\b.*--store_dir"):
         update(open_store(), table)
-    assert str(store.folder) in str(caught.value) and "this one reads 2" in str(caught.value)
     assert snapshot(store.folder) == before
 
 
@@ -555,14 +546,14 @@ def test_a_damaged_description_is_an_error_that_names_it(open_store, table):
     update(store, table.iloc[:1])
     for content in ("", '{"format": 1', "nonsense"):
         (store.folder / "store.json").write_text(content)
-        with pytest.raises(StoreError, match=r"store\.json: damaged .*Delete the folder"):
+        with pytest.raises(StoreError, match=r"store\.json.*damaged"):
             update(open_store(), table)
 
 
 def test_a_folder_below_a_file_is_an_error(films, table, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match=r"no frame store can be written there .*--store_dir, or --store off"):
-        update(FrameStore(films, tmp_path / "file" / "store", RAW), table)
+    with pytest.raises(StoreError, match=r"written.*--store_dir.*--store off"):
+        update(FrameStore(films, tmp_path / "file" / "store", *RAW), table)
 
 
 # Disks that are full
@@ -582,11 +573,11 @@ def fill_disk_for(file: Path) -> None:
 @pytest.mark.parametrize("kind", ["light", "heavy"])  # the disk is full at the end of a video, or within one
 def test_a_full_disk_is_an_error_that_keeps_what_is_finished(films, heavy, table, tmp_path, form, kind):
     root, rows = (films, table) if kind == "light" else (heavy, load_manifest(heavy).iloc[:4])
-    store = FrameStore(root, tmp_path / "store", StoreSettings(0, 0, form))
+    store = FrameStore(root, tmp_path / "store", 0, 0, form)
     update(store, rows.iloc[:2])
     done = finished(store)
     fill_disk_for(files_of(store, rows)[2])
-    with pytest.raises(StoreError, match=r"No space left on device") as caught:
+    with pytest.raises(StoreError, match="No space left") as caught:
         update(store, rows)
     message = str(caught.value)
     assert str(store.folder) in message and "kept" in message and "--store off" in message
@@ -602,7 +593,7 @@ def test_a_full_disk_is_an_error_that_keeps_what_is_finished(films, heavy, table
 def test_a_disk_that_is_full_from_the_start_stores_nothing(open_store, table):
     store = open_store()
     fill_disk_for(files_of(store, table)[0])
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(StoreError, match="No space left"):
         update(store, table)
     assert not finished(store)
     update(store, table)
@@ -622,8 +613,8 @@ def build_arguments(root: Path, store: FrameStore) -> list[str]:
     """The words of `varec data store` that build this store."""
     settings, store_dir = store.settings, store.folder.parents[1]
     return [
-        "data", "store", str(root), "--store_dir", str(store_dir), "--short_side", str(settings.short_side),
-        "--fps", str(settings.fps), "--store", settings.form,
+        "data", "store", str(root), "--store_dir", str(store_dir), "--short_side", str(settings["short_side"]),
+        "--fps", str(settings["fps"]), "--store", settings["form"],
     ]  # fmt: skip
 
 
@@ -633,7 +624,7 @@ def test_a_file_that_may_not_grow_is_the_same_error(tmp_path):
     names = [f"{number:02d}.mkv" for number in range(20)]
     for seed, name in enumerate(names):
         draw(root / "videos" / name, 1 if seed < 10 else 9, (16, 16), seed=seed)
-    rows, store = table_of(root, names), FrameStore(root, tmp_path / "store", StoreSettings(100, 0))
+    rows, store = table_of(root, names), FrameStore(root, tmp_path / "store", 100, 0)
 
     rows.assign(video_name=names)[["video_name", "label"]].to_csv(root / "train.csv", index=False)
     build = subprocess.run(
@@ -641,7 +632,7 @@ def test_a_file_that_may_not_grow_is_the_same_error(tmp_path):
     )
     message = build.stderr.splitlines()[-1]
     assert build.returncode == 2 and str(store.folder) in message
-    assert "could not be written" in message and "Finished videos are kept" in message
+    assert "written" in message and "kept" in message
     done = finished(store)
     assert 5 < len(done) < 15
     update(store, rows)
@@ -650,17 +641,17 @@ def test_a_file_that_may_not_grow_is_the_same_error(tmp_path):
 
 
 def test_too_little_room_is_refused_before_anything_is_decoded(open_store, table, monkeypatch):
-    monkeypatch.setattr(store_module, "expected_bytes", lambda path, settings: 2_000_000_000)
+    monkeypatch.setattr(store_module, "expected_bytes", lambda path, **_: 2_000_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(9e12, 9e12, 11_000_000_000))
     store = open_store()
-    with pytest.raises(StoreError, match=r"needs about 12\.0 GB, but .* has 11\.0 GB free") as caught:
+    with pytest.raises(StoreError, match=r"\b12\.0 GB.*\b11\.0 GB.*free") as caught:
         update(store, table)
     message = str(caught.value)
     assert str(store.folder) in message
     assert all(way in message for way in ("--store jpeg", "--fps", "--short_side", "--store_dir", "--store off"))
     assert not finished(store)
     with pytest.raises(StoreError) as caught:
-        update(open_store(StoreSettings(32, 10, "jpeg")), table)
+        update(open_store((32, 10, "jpeg")), table)
     assert "--store jpeg" not in str(caught.value)
 
 
@@ -673,15 +664,15 @@ def test_the_expected_size_is_announced_before_decoding(open_store, table, spoil
 
     decode = store_writer.decode_video
     monkeypatch.setattr(store_writer, "decode_video", decode_video)
-    store = open_store(StoreSettings(0, 0))
+    store = open_store((0, 0))
     update(store, table)
     exact = sum(frames * height * width * 3 for frames, (height, width), _ in FILMS.values())
-    assert printed[0] == f"Decoding 6 videos once into frame store {store}: about {exact / 1e6:.1f} MB\n"
+    assert re.fullmatch(rf".*\b6 videos.*{store}.*\b{exact / 1e6:.1f} MB\n", printed[0])
     total, unused = store.used_bytes()
     assert 0 < total - exact < 6 * 1000 and unused == 0
     store = open_store()
     update(store, spoiled)
-    assert "Decoding 11 videos once" in "".join(printed)  # one of the 12 is not there
+    assert "Decoding 11 videos" in "".join(printed)  # one of the 12 is not there
 
 
 def test_a_header_that_promises_millions_of_frames_stops_nothing(films, open_store, table, monkeypatch):
@@ -700,7 +691,7 @@ def test_a_header_that_promises_millions_of_frames_stops_nothing(films, open_sto
 
 def test_the_expected_size_is_close_for_a_thinned_jpeg_store(tiny_stick_actions, tmp_path, capsys):
     rows = load_manifest(tiny_stick_actions)
-    store = FrameStore(tiny_stick_actions, tmp_path, StoreSettings(100, 7.5, "jpeg"))
+    store = FrameStore(tiny_stick_actions, tmp_path, 100, 7.5, "jpeg")
     update(store, rows, num_workers=2)
     announced = float(re.search(r"about ([\d.]+) MB", capsys.readouterr().out)[1])
     assert announced == pytest.approx(store.used_bytes()[0] / 1e6, rel=0.25)
@@ -733,9 +724,9 @@ def test_a_decoding_process_that_dies_is_an_error_that_names_the_video(open_stor
     store = open_store()
     with monkeypatch.context() as patch:
         decode_with(patch, kill_at("d.mp4"))
-        with pytest.raises(StoreError, match=r"A decoding process died while reading one of: .*d\.mp4") as caught:
+        with pytest.raises(StoreError, match=r"died.*\bd\.mp4") as caught:
             update(store, table, num_workers=2)
-    assert "Finished videos are kept" in str(caught.value) and "a.mkv" not in str(caught.value)
+    assert "kept" in str(caught.value) and "a.mkv" not in str(caught.value)
     done = finished(store)
     assert len(done) > 0 and "deep/d" not in names_in(done)
     update(store, table, num_workers=2)
@@ -778,7 +769,7 @@ def test_an_interrupted_build_can_be_started_again_at_once(open_store, table, mo
 
 @pytest.mark.slow
 def test_processes_that_want_the_same_store_build_it_once(heavy, tmp_path):
-    store = FrameStore(heavy, tmp_path / "store", StoreSettings(40, 5))
+    store = FrameStore(heavy, tmp_path / "store", 40, 5)
     printed = [tmp_path / f"printed{number}" for number in range(3)]
     with contextlib.ExitStack() as stack:
         store.folder.mkdir(parents=True)
@@ -792,9 +783,9 @@ def test_processes_that_want_the_same_store_build_it_once(heavy, tmp_path):
             ]  # fmt: skip
             for build in builds:
                 stack.callback(build.kill)
-            wait_until(lambda: all(f"filling frame store {store}: waiting for it" in f.read_text() for f in printed))
+            wait_until(lambda: all(f"{store}: waiting" in f.read_text() for f in printed))
         assert [build.wait(timeout=120) for build in builds] == [0, 0, 0]
-    assert sum("Decoding 10 videos once" in file.read_text() for file in printed) == 1
+    assert sum("Decoding 10 videos" in file.read_text() for file in printed) == 1
     rows = load_manifest(heavy)
     update(store, rows)
     assert len(finished(store)) == 10 and store.used_bytes()[1] == 0
@@ -812,7 +803,7 @@ def test_a_finished_store_is_only_read(open_store, table):
     update(store, table.iloc[1:4])
     assert snapshot(store.folder) == before
     assert_right(store, table.iloc[1:4].reset_index(drop=True))
-    with pytest.raises(StoreError, match=r"no frame store can be written there .*--store_dir, or --store off"):
+    with pytest.raises(StoreError, match=r"written.*--store_dir.*--store off"):
         update(store, table)
 
 
@@ -831,7 +822,7 @@ def test_stored_frames_survive_pickling(open_store, table):
 @pytest.mark.parametrize(("num_workers", "context"), [(2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_loader_processes_read_the_same_frames(open_store, table, num_workers, context, form):
-    store, clip_spec = open_store(StoreSettings(32, 10, form)), ClipSpec(4, (30, 30), *IMAGENET)
+    store, clip_spec = open_store((32, 10, form)), ClipSpec(4, (30, 30), *IMAGENET)
     update(store, table)
     clips = EvalClips(store.frames_of(table), clip_spec, views=2)
     expected = [clips[row][0] for row in range(6)]
@@ -857,7 +848,7 @@ needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="
 
 @needs_proc
 def test_reading_frames_touches_no_others(heavy, tmp_path):
-    store, rows = FrameStore(heavy, tmp_path, StoreSettings(0, 0)), load_manifest(heavy)
+    store, rows = FrameStore(heavy, tmp_path, 0, 0), load_manifest(heavy)
     update(store, rows)
     stored, frame = store.frames_of(rows), 200 * 260 * 3
     for indices in ([7], [0, 24]):
@@ -871,10 +862,7 @@ def test_reading_frames_touches_no_others(heavy, tmp_path):
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, monkeypatch, form):
     """2000 frames of 49 kB: 98 MB, if they were kept."""
     draw(tmp_path / "set" / "videos" / "long.avi", 2000, (128, 128))
-    rows, store = (
-        table_of(tmp_path / "set", ["long.avi"]),
-        FrameStore(tmp_path / "set", tmp_path, StoreSettings(0, 0, form)),
-    )
+    rows, store = (table_of(tmp_path / "set", ["long.avi"]), FrameStore(tmp_path / "set", tmp_path, 0, 0, form))
     decode, used = store_writer.decode_video, []
 
     def decode_video(path, save, **how):
@@ -898,8 +886,8 @@ def test_the_command_fills_a_store_that_training_uses(heavy, tmp_path, capsys):
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     store = FrameStore.of(TrainConfig(data_dir=heavy, store_dir=tmp_path, frame_size=(28, 32), fps=5))
-    assert f"Decoding 10 videos once into frame store {store}" in printed
-    assert f"Frame store {store}: 10 videos, 90 frames, " in printed
+    assert re.search(rf"Decoding 10 videos.*{store}", printed)
+    assert re.search(rf"{store}.*\b10 videos\b.*\b90 frames\b", printed)
     before = snapshot(store.folder)
     rows = load_manifest(heavy)
     update(store, rows)
@@ -917,5 +905,4 @@ def test_the_command_lists_what_cannot_be_used_and_what_has_changed(numbered_dat
     capsys.readouterr()
     assert main(arguments) == 1
     printed = capsys.readouterr().out
-    assert "29 videos" in printed and "alpha_0.mkv: no such file" in printed
-    assert "belong to videos that have changed since" in printed
+    assert "29 videos" in printed and re.search(r"alpha_0\.mkv.*no such", printed) and "changed" in printed

@@ -20,7 +20,6 @@ from varec_lib.data.dataset import VideoFiles, load_views
 from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
-from varec_lib.data.store_writer import StoreSettings
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint, predict_table
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
@@ -70,7 +69,7 @@ def test_answers_from_the_frame_store_are_those_from_the_files(
     clip_spec = ClipSpec(4, (32, 32), *IMAGENET, short_side=37, fps=10)
     model = LoadedModel(network, replace(checkpoint, clip_spec=clip_spec), "fp32")
     table = load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False)
-    store = FrameStore(numbered_dataset, tmp_path, StoreSettings(37, 10))
+    store = FrameStore(numbered_dataset, tmp_path, 37, 10)
     store.update(table, progress=False)
     rows = table[table["split"] == "test"]
     options = {"views": 2, "batch_size": 5, "num_workers": num_workers, "progress": False}

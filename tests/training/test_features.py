@@ -1,6 +1,5 @@
 """A frozen backbone's features are computed once, stored, and give the very training that the clips would give."""
 
-import os
 import re
 import shutil
 import sys
@@ -10,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load
 from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import StoreError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.feed import ClipFeed, FeatureFeed
+from varec_lib.training.features import FeatureFeed
 from varec_lib.training.loop import Trainer, train
 from varec_lib.training.state import LAST
 
@@ -57,8 +57,8 @@ def frozen_config(tiny_config, tmp_path):
 
 
 def files(config: TrainConfig) -> list[Path]:
-    """The stored features, sorted: train and val under the names that their contents give them."""
-    return sorted(config.store_dir.glob("*/features/*.bin"))
+    """The stored features, sorted: one file for each clip of train and val."""
+    return sorted(config.store_dir.glob("*/features/*/*/*.bin"))
 
 
 def run(config: TrainConfig) -> tuple[Experiment, int]:
@@ -147,14 +147,14 @@ def test_the_second_run_computes_nothing(frozen_config, first, assert_same_run):
     before, seen = first()
     assert seen == 18 + 6
     stored = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(frozen_config())}
-    assert [file.name.split("-")[0] for file in stored] == ["train", "val"]
+    assert len(stored) == 18 + 6
     second, seen = run(frozen_config())
     assert seen == 0
     assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files(second.config)} == stored
     assert_same_run(before, second)
     longer, seen = run(frozen_config(epochs=5, lr=0.1, batch_size=9, ema=0.5, accumulate=2, seed=0))
     assert (seen, files(longer.config)) == (0, list(stored))
-    assert not list(longer.config.store_dir.glob("*/features/*.partial"))
+    assert not list(longer.config.store_dir.glob("*/features/**/*.partial"))
 
 
 @pytest.mark.parametrize("others", [{}, {"store": "jpeg"}], ids=["raw", "jpeg"])
@@ -181,28 +181,26 @@ def test_frames_that_are_stored_already_are_used(frozen_config, monkeypatch):
 def test_validation_features_serve_every_draw_of_training_clips(frozen_config, first):
     first()
     _, seen = run(frozen_config(fixed_views=2))
-    assert seen == 2 * 18
-    assert [file.name.split("-")[0] for file in files(frozen_config())] == ["train", "train", "val"]
+    assert seen == 18  # the first draw is the one that is there
+    assert len(files(frozen_config())) == 2 * 18 + 6
 
 
-@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.97, 1.0])
-def test_an_interrupted_computation_goes_on(frozen_config, first, share):
+@pytest.mark.parametrize("left", [0, 1, 12, 23, 24])
+def test_an_interrupted_computation_goes_on(frozen_config, first, left):
     """Also where it was cut off in the middle of a clip's features."""
     config = frozen_config()
     whole, _ = first()
-    kept = {}
-    for file in files(config):
-        kept[file] = content = file.read_bytes()
-        file.with_suffix(".partial").write_bytes(content[: int(share * len(content))])
+    contents = {file: file.read_bytes() for file in files(config)}
+    for file in list(contents)[left:]:
+        file.with_name(f"{file.name}.7.partial").write_bytes(contents[file][:100])
         file.unlink()
     again, seen = run(config)
-    row_bytes = 4 * 4 * 64
-    done = [int(share * len(content)) // row_bytes for content in kept.values()]
-    assert seen == 18 + 6 - sum(done)
-    for file, content in kept.items():
-        found, expected = (np.frombuffer(data, np.float32) for data in (file.read_bytes(), content))
+    assert seen == 24 - left
+    assert files(config) == list(contents)
+    for file, content in contents.items():
+        found, expected = (load(data)["features"] for data in (file.read_bytes(), content))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-        assert not file.with_suffix(".partial").exists()
+    assert not list(config.store_dir.glob("*/features/**/*.partial"))
     assert again.history["train_loss"].tolist() == pytest.approx(whole.history["train_loss"].tolist(), rel=1e-5)
 
 
@@ -210,24 +208,21 @@ class Crash(BaseException):
     """Stands for the end of the process: nothing in the library catches it."""
 
 
-@pytest.mark.parametrize("written", [0, 5])
-def test_killed_before_the_first_features(frozen_config, monkeypatch, written):
-    """While their description was being written, it seems; it is not there or half of it is."""
-
-    def crash(path, text, **how):
-        if path.parent.name == "features":
-            if written:
-                original(path, text[:written], **how)
+@pytest.mark.parametrize("finished", [0, 5, 20])
+def test_killed_while_features_are_written(frozen_config, monkeypatch, finished):
+    def crash(path, content):
+        if path.name.endswith(".partial") and len(files(frozen_config())) == finished:
+            original(path, content[:100])
             raise Crash
-        return original(path, text, **how)
+        return original(path, content)
 
-    original = Path.write_text
+    original = Path.write_bytes
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", crash)
+        patched.setattr(Path, "write_bytes", crash)
         with pytest.raises(Crash):
             train(frozen_config(), progress=False)
     _, seen = run(frozen_config())
-    assert seen == 18 + 6
+    assert seen == 18 + 6 - finished
 
 
 def test_killed_run_on_features_resumes_bit_by_bit(frozen_config, assert_same_run, crash_at):
@@ -298,20 +293,24 @@ def test_a_mirrored_view_is_another_one(frozen_config):
     assert seen == 18
 
 
-def test_other_labels_give_other_features(frozen_config, dataset):
+def test_other_labels_need_no_other_features(frozen_config, dataset):
     run(frozen_config(data_dir=dataset))
     rows = pd.read_csv(dataset / "train.csv")
     rows.assign(label=["gamma", *rows["label"][1:]]).to_csv(dataset / "train.csv", index=False)
     _, seen = run(frozen_config(data_dir=dataset))
-    assert seen == 18
+    assert seen == 0
 
 
-def test_a_video_more_or_less_gives_other_features(frozen_config, dataset):
+@pytest.mark.parametrize(("split", "expected"), [("train", 17), ("val", 0)])
+def test_a_video_less_gives_other_features_where_it_changes_the_draws_of_others(
+    frozen_config, dataset, split, expected
+):
+    """Training clips are drawn by the row of the table."""
     run(frozen_config(data_dir=dataset))
-    rows = pd.read_csv(dataset / "val.csv")
-    rows.iloc[1:].to_csv(dataset / "val.csv", index=False)
+    rows = pd.read_csv(dataset / f"{split}.csv")
+    rows.iloc[1:].to_csv(dataset / f"{split}.csv", index=False)
     _, seen = run(frozen_config(data_dir=dataset))
-    assert seen == 5
+    assert seen == expected
 
 
 def test_a_changed_video_of_the_same_length_gives_other_features(frozen_config, dataset, write_video):
@@ -320,7 +319,7 @@ def test_a_changed_video_of_the_same_length_gives_other_features(frozen_config, 
     file = dataset / "videos" / "alpha" / "alpha_0.mkv"
     write_video(file, range(100, 112))  # was 0 to 11
     second, seen = run(frozen_config(data_dir=dataset))
-    assert seen == 18
+    assert seen == 1
     assert first.history["train_loss"].tolist() != second.history["train_loss"].tolist()
 
 
@@ -367,28 +366,28 @@ def test_only_the_features_of_one_run_lie_in_the_state(frozen_config):
     assert sum(len(group["params"]) for group in decayed) == 2  # the head's weight and bias
 
 
-def test_clip_feed_is_what_features_replace():
-    assert issubclass(FeatureFeed, ClipFeed)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda file: os.truncate(file, 1000),
-        lambda file: file.write_bytes(file.read_bytes() + b"more"),
-        lambda file: file.with_suffix(".json").unlink(),
-        lambda file: file.with_suffix(".json").write_text('{"shape": '),
+        lambda data: b"",
+        lambda data: data[:5],
+        lambda data: data[:-1],
+        lambda data: data + b"more",
+        lambda data: data[:20] + b"x" + data[21:],
     ],
-    ids=["truncated", "too-long", "description-lost", "description-damaged"],
+    ids=["empty", "header-truncated", "truncated", "too-long", "header-damaged"],
 )
-def test_damaged_features_are_computed_again(frozen_config, first, assert_same_run, capsys, damage):
+def test_damaged_features_are_computed_again(frozen_config, first, capsys, damage):
     before, _ = first()
-    damage(files(frozen_config())[0])
+    file = files(frozen_config())[0]
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
     capsys.readouterr()
     again, seen = run(frozen_config())
-    assert seen == 18
-    assert re.search(r"\btrain\b.*damaged", capsys.readouterr().out)
-    assert_same_run(before, again)
+    assert seen == 1
+    assert re.search(r"\b1\b.*damaged", capsys.readouterr().out)
+    assert len(file.read_bytes()) == len(whole)
+    assert again.history["train_loss"].tolist() == pytest.approx(before.history["train_loss"].tolist(), rel=1e-5)
 
 
 def test_their_size_is_announced_and_too_little_room_refused(frozen_config, monkeypatch, capsys):
@@ -398,9 +397,8 @@ def test_their_size_is_announced_and_too_little_room_refused(frozen_config, monk
     assert re.search(r"\b18 train\b.*\b0\.0 MB", capsys.readouterr().out)
     for file in files(config):
         file.unlink()
-        file.with_suffix(".json").unlink()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=18 * 4 * 64 * 4 - 1))
-    with pytest.raises(StoreError, match=r"\btrain\b.*\b0\.0 MB.*\b0\.0 MB free"):
+    with pytest.raises(StoreError, match=r"\b0\.0 MB.*\b0\.0 MB.*free"):
         train(config, progress=False)
     assert files(config) == []
 
@@ -417,12 +415,12 @@ sys.exit(main(sys.argv[1:]))
 def test_a_disk_that_fills_up_is_an_error_and_the_next_run_goes_on(
     start, train_command, frozen_config, the_experiment, capsys
 ):
-    """A limit on the size of files stands for the disk: the store of frames exists already."""
-    config = frozen_config(model="slow_tiny", save_minutes=5)
+    """A limit on the size of files stands for the disk; a clip's features are larger."""
+    config = frozen_config(model="slow_tiny", save_minutes=5, num_frames=48)
     train(config.replaced(epochs=1, experiments_dir=config.experiments_dir.parent / "other"), progress=False)
     for file in files(config):
         file.unlink()
-    flags = train_command(freeze_backbone=True, augment=False, store_dir=config.store_dir)[1:]
+    flags = train_command(freeze_backbone=True, augment=False, store_dir=config.store_dir, num_frames=48)[1:]
     process = start(sys.executable, "-c", FULL, *flags)
     assert process.status() == 2, process.shown
     lines = [line for line in process.shown.splitlines() if line.startswith("varec: ")]

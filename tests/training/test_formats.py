@@ -27,7 +27,7 @@ from varec_lib.models.checkpoint import Checkpoint, LoadedModel
 from varec_lib.models.precision import autocast, processor
 from varec_lib.models.registry import build_model, model_names
 from varec_lib.training.bench import bench
-from varec_lib.training.feed import _Head
+from varec_lib.training.features import _Head
 from varec_lib.training.loop import train
 from varec_lib.training.setup import make_accelerator
 from varec_lib.training.step import OptimiserStep, make_optimizer

@@ -47,7 +47,9 @@ def run(options: Options) -> int:
         f"{time.perf_counter() - start:.1f} s"
     )
     if unused:
-        print(f"{gigabytes(unused)} belong to videos that have changed since; to free them, delete {store.folder}.")
+        print(
+            f"{gigabytes(unused)} belong to videos that have changed or are not listed; delete {store.folder} to free."
+        )
     for problem in bad["problem"]:
         print(problem)
     return 1 if len(bad) else 0

@@ -27,32 +27,37 @@ if TYPE_CHECKING:
 VIDEO_EXTENSIONS = frozenset(
     ".avi .mp4 .m4v .mov .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .ts .gif".split()
 )  # what OpenCV's FFmpeg opens; anything else is refused by name before it is opened
-CLOCK_RATE = 500  # fps; a header that says more (1000 in a browser's recordings) means its clock, not its frames
+CLOCK_RATE = (
+    500  # fps; a larger rate in a header (1000 in a browser's recordings) is the clock's tick, not the frame rate
+)
 AV1 = [cv2.VideoWriter_fourcc(*code) for code in ("av01", "AV01")]  # in MP4 and WebM
-RATE_FRAMES = 100  # whose times tell the rate then: three seconds of a camera's, decoded in less than one
-Save = Callable[[np.ndarray, float], None]  # takes a frame and its time in seconds
+RATE_FRAMES = 100  # frames whose times then give the rate: three seconds of a camera, decoded in less than one
+OnFrame = Callable[[np.ndarray, float], None]  # takes a frame and its time in seconds
+NO_FILE = "no such file. Check the name in the CSV, or the folder."
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds: decodable frames, frame rate in fps, height and width in pixels (upright).
+    """Facts of a video file, or the problem for which it cannot be used (a sentence without the path).
 
     The rate is the header's; where that is none (0, or the tick of the container's clock) it is taken from the times of
     the first frames, and 0 where these tell none either.
     """
 
-    frames: int
-    fps: float
-    height: int
-    width: int
+    frames: int = 0  # counted by decoding; 0: not counted
+    fps: float = 0.0
+    height: int = 0  # pixels, upright
+    width: int = 0
+    promised_frames: int = 0  # what the header says, which may be wrong
+    problem: str = ""
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[cv2.VideoCapture]:
-    """A video that is there, and whose name is a video's."""
+    """A capture of a file that exists, is not empty and has a known extension. Raises `VideoError`."""
     path = Path(path)
     if not path.is_file():
-        raise VideoError(f"{path}: no such file. Check the name in the CSV, or the folder.")
+        raise VideoError(f"{path}: {NO_FILE}")
     if path.suffix.lower() not in VIDEO_EXTENSIONS:
         raise VideoError(f"{path}: {path.suffix or 'no'} extension is not a known video format.")
     if path.stat().st_size == 0:
@@ -63,9 +68,9 @@ def _open(path: Path) -> Iterator[cv2.VideoCapture]:
 
 @contextmanager
 def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
-    """OpenCV's reader of a video, whatever its name. Raises `VideoError` where it holds none."""
-    cv2.setNumThreads(1)  # loaders run several of us at once
-    name = os.path.abspath(path)  # FFmpeg takes what stands before a colon for a protocol
+    """OpenCV's capture of a video, whatever its name. Raises `VideoError` where the file is no video."""
+    cv2.setNumThreads(1)  # because data workers run several decoders at once
+    name = os.path.abspath(path)  # absolute, because FFmpeg takes what stands before a colon for a protocol
     capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
@@ -76,18 +81,18 @@ def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
 
 
 def _undecodable(name: Path | str, capture: cv2.VideoCapture) -> VideoError:
-    """What to say of a video that opens, and then has no frame."""
+    """The error for a video that opens, but has no frame that can be decoded."""
     if capture.get(cv2.CAP_PROP_FOURCC) in AV1:
         return VideoError(f"{name}: is encoded as AV1, which this OpenCV cannot decode. Convert it to H.264.")
     return VideoError(f"{name}: no frame can be decoded. The file is damaged; copy or download it again.")
 
 
 def frame_rate(path: Path, capture: cv2.VideoCapture) -> float:
-    """Frames a second of an open video, as `VideoInfo` has them."""
+    """Frames per second of an open video, as in `VideoInfo`."""
     rate = capture.get(cv2.CAP_PROP_FPS)
     if 0 < rate < CLOCK_RATE:
         return rate
-    with open_capture(path) as again:  # the one we were given stays where it is
+    with open_capture(path) as again:  # a second one, because the first must stay at its frame
         frames, first, last = 0, 0.0, 0.0
         while frames < RATE_FRAMES and again.grab():
             frames, last = frames + 1, again.get(cv2.CAP_PROP_POS_MSEC)
@@ -109,11 +114,15 @@ def probe(path: Path | str) -> VideoInfo:
         frames = 1
         while capture.grab():
             frames += 1
-        return VideoInfo(frames, frame_rate(path, capture), *first.shape[:2])
+        return VideoInfo(frames, frame_rate(path, capture), *first.shape[:2], _promised_frames(capture))
+
+
+def _promised_frames(capture: cv2.VideoCapture) -> int:
+    return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
 
 def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width after scaling the shorter side down to `short_side` pixels; 0 or more than it is: as it was."""
+    """Height and width with the shorter side scaled down to `short_side` pixels; unchanged by 0 or a larger one."""
     scale = short_side / min(height, width)
     return (round(height * scale), round(width * scale)) if 0 < scale < 1 else (height, width)
 
@@ -137,14 +146,14 @@ def _picture(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_header(path: Path | str, *, short_side: int) -> tuple[VideoInfo, np.ndarray]:
-    """What the header says (frame counts may lie), and the first frame as `read_frames` gives it, but `(H, W, 3)`."""
+    """Facts without a count of frames, and the first frame as `read_frames` gives it, but `(H, W, 3)`."""
     with _open(path) as capture:
         ok, frame = capture.read()
         if not ok:
             raise _undecodable(path, capture)
-        count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
         shape = frame.shape[:2]
-        return VideoInfo(count, frame_rate(path, capture), *shape), _picture(frame, shrunk_size(*shape, short_side))
+        info = VideoInfo(0, frame_rate(path, capture), *shape, _promised_frames(capture))
+        return info, _picture(frame, shrunk_size(*shape, short_side))
 
 
 def read_frames(path: Path | str, indices: Sequence[int], *, short_side: int = 0) -> "torch.Tensor":
@@ -174,21 +183,23 @@ def read_frames(path: Path | str, indices: Sequence[int], *, short_side: int = 0
     return torch.from_numpy(np.stack([frames[i] for i in indices])).permute(0, 3, 1, 2)
 
 
-def decode_video(path: Path | str, save: Save, *, short_side: int, fps: float) -> VideoInfo:
-    """Decodes a whole video once, handing each kept frame to `save` as RGB `(H, W, 3)` uint8; never holds two.
+def decode_video(path: Path | str, on_frame: OnFrame, *, short_side: int, fps: float) -> VideoInfo:
+    """Calls `on_frame(frame, time_s)` for every kept frame, RGB `(H, W, 3)` uint8; memory does not grow with the video.
 
-    With each comes its time in seconds, as the file tells it: it may begin anywhere, and is 0 where there is none.
-    The frames are those that `kept_frames` names for `fps`, pixel for pixel as `read_frames` gives them. Returns what
-    `probe` would. Raises `VideoError`.
+    Times are those of the file: they may begin anywhere, and are 0 where the file has none. The frames are those that
+    `kept_frames` names for `fps`, pixel for pixel as `read_frames` gives them. Returns what `probe` would. Raises
+    `VideoError`.
     """
     with _open(path) as capture:
-        return decode_frames(capture, frame_rate(path, capture), save, short_side=short_side, fps=fps, name=str(path))
+        return decode_frames(
+            capture, frame_rate(path, capture), on_frame, short_side=short_side, fps=fps, name=str(path)
+        )
 
 
 def decode_frames(
     capture: cv2.VideoCapture,
     native_fps: float,
-    save: Save,
+    on_frame: OnFrame,
     *,
     short_side: int,
     fps: float,
@@ -203,8 +214,8 @@ def decode_frames(
             if not ok:
                 raise VideoError(f"{name}: frame {position} cannot be decoded.")
             shape = shape or frame.shape[:2]
-            save(_picture(frame, shrunk_size(*shape, short_side)), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            on_frame(_picture(frame, shrunk_size(*shape, short_side)), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         position += 1
     if shape is None:
         raise _undecodable(name, capture)
-    return VideoInfo(position, native_fps, *shape)
+    return VideoInfo(position, native_fps, *shape, _promised_frames(capture))

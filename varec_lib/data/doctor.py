@@ -5,6 +5,7 @@ run stops (`strict`).
 """
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 
 import pandas as pd
@@ -12,9 +13,20 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.decode import VideoInfo, probe
+from varec_lib.data.decode import NO_FILE, VideoInfo, probe
 from varec_lib.data.manifest import SPLITS, groups_by_name, load_manifest
 from varec_lib.errors import DataError, VideoError
+
+FACTS = {"frames": int, "fps": float, "height": int, "width": int}  # columns of a checked table
+
+
+def split_usable(table: pd.DataFrame, infos: Iterable[VideoInfo]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The usable rows of a manifest, with the columns of `FACTS`, and the others, with a column `problem`."""
+    facts = pd.DataFrame(map(vars, infos), columns=[*FACTS, "problem"]).astype(FACTS)
+    rows, usable = table.reset_index(drop=True), facts["problem"] == ""
+    good, bad = rows.assign(**facts[list(FACTS)])[usable], rows[~usable]
+    problems = [f"{path}: {said}" for path, said in zip(bad["path"], facts["problem"][~usable], strict=True)]
+    return good.reset_index(drop=True), bad.reset_index(drop=True).assign(problem=problems)
 
 
 @lru_cache(maxsize=500_000)
@@ -22,33 +34,22 @@ def _probe_once(path: str, size: int, modified_ns: int) -> VideoInfo:
     return probe(path)
 
 
-def _examine(path: str) -> VideoInfo | str:
+def _examine(path: str) -> VideoInfo:
     try:
         stat = os.stat(path)
         return _probe_once(path, stat.st_size, stat.st_mtime_ns)
     except OSError:
-        return f"{path}: no such file. Check the name in the CSV, or the folder."
+        return VideoInfo(problem=NO_FILE)
     except VideoError as error:
-        return str(error)
+        return VideoInfo(problem=str(error).removeprefix(f"{path}: "))
 
 
 def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Splits a manifest into usable rows, with columns `frames, fps, height, width` added, and the others.
-
-    The others have a column `problem`, one sentence each. Decodes every file once, with all processors.
-    """
+    """Decodes every file of a manifest once, with all processors, and returns what `split_usable` does."""
     threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")  # decoding releases the GIL
-    results = threads(delayed(_examine)(path) for path in table["path"])
-    found = list(
-        tqdm(results, total=len(table), desc="checking videos", unit="video", leave=False, disable=not progress)
-    )
-    usable = [isinstance(result, VideoInfo) for result in found]
-    infos = pd.DataFrame([vars(result) for result in found if isinstance(result, VideoInfo)], dtype=object)
-    good = table[usable].reset_index(drop=True)
-    for column, kind in {"frames": int, "fps": float, "height": int, "width": int}.items():
-        good[column] = infos[column].astype(kind) if len(infos) else pd.Series(dtype=kind)
-    bad = table[[not ok for ok in usable]].reset_index(drop=True)
-    return good, bad.assign(problem=[result for result in found if isinstance(result, str)])
+    facts = threads(delayed(_examine)(path) for path in table["path"])
+    bar = tqdm(facts, total=len(table), desc="checking videos", unit="video", leave=False, disable=not progress)
+    return split_usable(table, bar)
 
 
 def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
 
 
 def trainable(listed: pd.DataFrame, good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
-    """The good rows of a manifest, if one can train on them; prints what was left out and what looks wrong.
+    """The good rows of a manifest, checked for training; prints what was left out and what looks wrong.
 
     Raises `DataError` if `strict` and a video is unusable, if a class loses all its training videos, or if train or
     val would be empty.
@@ -76,7 +77,7 @@ def trainable(listed: pd.DataFrame, good: pd.DataFrame, bad: pd.DataFrame, *, st
 
 
 def accept(good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFrame:
-    """The good rows; names what is left out, or raises `DataError` if `strict` and there is any."""
+    """The good rows; prints which videos are left out, or with `strict` raises `DataError` if there are any."""
     listed = len(good) + len(bad)
     if len(bad):
         if strict:
@@ -89,7 +90,7 @@ def accept(good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFra
 
 
 def notes_on(table: pd.DataFrame) -> list[str]:
-    """What to know of a usable table: groups that names told or splits share, videos twice, classes with one video."""
+    """Warnings about a usable table: groups from names or in several splits, duplicate rows, classes with one video."""
     named = groups_by_name(table)
     found = [f"{named}, so clips of one film are one group."] if named else []
     spread = table.groupby("group")["split"].nunique()

@@ -4,10 +4,11 @@ A group is what was filmed together: clips of one group show the same people and
 split between training and validation or test.
 """
 
+import csv
 import hashlib
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -67,11 +68,11 @@ def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: 
 
 
 def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], pd.DataFrame]:
-    """What reads the list of a split; one that is not there is empty."""
+    """A function that reads the list of a split; one that is not there is empty."""
     for folder in (root, root / "archive"):
         if any((folder / f"{split}.csv").is_file() for split in SPLITS):
             files = cache(_files_by_name)  # walks the folder once for all lists, and only if one needs it
-            return lambda split: _read_csv(folder, split, files)
+            return lambda split: _read_list(folder, split, files)
     lists = ucf101.find_lists(root, ucf_split)
     if lists is None:
         raise DataError(
@@ -81,43 +82,59 @@ def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], 
     return lambda split: ucf101.read_list(root, lists, ucf_split, split)
 
 
-def _read_csv(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
+def read_rows(file: Path) -> pd.DataFrame:
+    """A small CSV file as text, values stripped and blank lines left out; the index is the row in the file.
+
+    A value that a short row lacks is missing (NaN). Raises `DataError` with file and row.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, skipinitialspace=True, strict=True)
+            lines = [(reader.line_num, [value.strip() for value in line]) for line in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not a CSV file in UTF-8 ({error}).") from error
+    rows = {number: values for number, values in lines if any(values)}
+    columns = rows.pop(next(iter(rows), 0), [])
+    for number, values in rows.items():
+        if len(values) > len(columns):
+            raise DataError(
+                f"{file}, row {number}: has {len(values)} values, but there are {len(columns)} columns. Put names that "
+                "contain a comma in quotes."
+            )
+        values += [None] * (len(columns) - len(values))
+    table = pd.DataFrame(list(rows.values()), list(rows), columns, dtype=str)
+    return table.loc[:, ~table.columns.duplicated()]
+
+
+def _read_list(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
     file = root / f"{split}.csv"
     if not file.is_file():
         return pd.DataFrame(columns=COLUMNS, dtype=str)
-    try:
-        rows = pd.read_csv(
-            file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, skip_blank_lines=False
-        )
-    except pd.errors.EmptyDataError:
-        rows = pd.DataFrame(columns=["video_name", "label"], dtype=str)
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a readable CSV file in UTF-8 ({str(error).strip()}).") from error
-    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes a surplus first value for the row's name
-        raise DataError(f"{file}, row 2: has more values than columns. Put names that contain a comma in quotes.")
-    rows = rows[(rows != "").any(axis=1)]  # blank lines; the index still counts them
+    rows = read_rows(file).fillna("")
+    if not len(rows.columns):  # an empty file
+        return pd.DataFrame(columns=COLUMNS, dtype=str)
     kaggle = "clip_path" in rows
     name = "clip_path" if kaggle else "video_name"
     missing = [column for column in (name, "label") if column not in rows]
     if missing:
-        found = ", ".join(map(str, rows.columns)) or "none"
+        found = ", ".join(rows.columns) or "none"
         raise DataError(f"{file}: column {' and '.join(missing)} is missing. Found: {found}.")
     if parts := [column for column in ("start", "end") if column in rows]:
         print(f"Note: {file}: column {' and '.join(parts)} is not read; whole videos are used.")
-    names, labels = rows[name].str.strip(), rows["label"].str.strip()
-    for column, values in ((name, names), ("label", labels)):
-        blank = np.flatnonzero(values == "")
-        if len(blank):
-            raise DataError(f"{file}, row {rows.index[blank[0]] + 2}: {column} is empty.")
+    names, labels = rows[name], rows["label"]
+    for column in (name, "label"):
+        if (rows[column] == "").any():
+            raise DataError(f"{file}, row {(rows[column] == '').idxmax()}: {column} is empty.")
     paths = [str(root / p.lstrip("/\\")) for p in names.tolist()] if kaggle else _locate(root, file, names, files)
-    groups = rows["group"].str.strip() if "group" in rows else pd.Series("", index=rows.index)
-    ungrouped = names[groups == ""]
-    groups[ungrouped.index] = list(map(infer_group, ungrouped.tolist(), labels[ungrouped.index].tolist()))
-    return pd.DataFrame({"path": paths, "label": labels, "group": groups, "split": split})
+    groups = rows["group"].copy() if "group" in rows else pd.Series("", index=rows.index)
+    unnamed = names[groups == ""]
+    groups[unnamed.index] = list(map(infer_group, unnamed.tolist(), labels[unnamed.index].tolist()))
+    table = pd.DataFrame({"path": paths, "label": labels, "group": groups, "split": split})
+    return table.reset_index(drop=True)
 
 
 def infer_group(video_name: str, label: str = "") -> str:
-    """What a video was filmed together with, by the names of common datasets; any other video is a group of its own.
+    """The group of a video by the naming of common datasets; any other video is a group of its own.
 
     UCF-101's `v_Archery_g07_c02.avi` belongs to `Archery_g07`; HMDB51's `Film_A_run_f_nm_np1_fr_med_3.avi`, with the
     label `run`, to `Film_A`, as all clips of that film do; Kinetics' `ID_000010_000020.mp4` (its seconds) to the video
@@ -127,7 +144,7 @@ def infer_group(video_name: str, label: str = "") -> str:
 
 
 def _named_as(video_name: str, label: str) -> tuple[str, str]:
-    """The dataset whose pattern a name follows, and the group that it then tells; both empty where it follows none."""
+    """The dataset whose naming a video follows, and its group; both empty where it follows none."""
     for dataset, pattern in GROUPS.items():
         if match := pattern.search(video_name):
             return dataset, match["group"].removesuffix(f"_{label}")
@@ -135,7 +152,7 @@ def _named_as(video_name: str, label: str) -> tuple[str, str]:
 
 
 def groups_by_name(table: pd.DataFrame) -> str:
-    """How many videos of a table have the group that their names tell, in a sentence; empty where none has."""
+    """A sentence that counts the videos whose group comes from their names; empty where there are none."""
     rows = zip(table["path"], table["label"], table["group"], strict=True)
     told = Counter(
         named for path, label, group in rows for named, by_name in [_named_as(path, label)] if by_name == group
@@ -157,8 +174,7 @@ def _locate(root: Path, file: Path, names: pd.Series, files: FilesByName) -> lis
         if len(found) > 1:
             places = ", ".join(os.path.relpath(folder + name, root) for folder in found[:3])
             raise DataError(
-                f"{file}, row {names.index[number] + 2}: {name} exists in several folders ({places}). "
-                "Write the folder too."
+                f"{file}, row {names.index[number]}: {name} exists in several folders ({places}). Write the folder too."
             )
         paths[number] = found[0] + name
     return paths
@@ -184,40 +200,35 @@ def _files_by_name(root: Path) -> dict[str, list[str]]:
 def validation_rows(table: pd.DataFrame, seed: int = CARVING_SEED) -> pd.Index:
     """Training rows that become the validation split: whole groups, about 15 % of every class, at least one group.
 
-    No class loses its last training group. The choice depends on the group names alone, not on the seed of a training:
-    whoever evaluates a model must find the very videos that it was not trained on.
+    No class loses its last training group. The choice depends on the group names alone, not on the seed of a training,
+    because whoever evaluates a model must find the very videos that it was not trained on.
     """
+    # Not scikit-learn's StratifiedGroupKFold, because it refuses classes with fewer videos than folds, and because of
+    # 300,000 videos in 300 classes of 25 (100) groups it takes 4.4 (15.9) s, and this 0.13 (0.35) s.
     train = table[table["split"] == "train"]
-    rng = np.random.default_rng(seed)
-    label_of, _ = pd.factorize(train["label"], sort=True)  # (rows,): numbers in the order of the names
-    group_of, groups = pd.factorize(train["group"], sort=True)
-    pairs, counts = np.unique(label_of * len(groups) + group_of, return_counts=True)  # sorted; videos of each
-    pair_labels, pair_groups = np.divmod(pairs, max(len(groups), 1))
-    shared = np.bincount(pair_groups)[pair_groups] > 1
-    labels_with = defaultdict(list)  # of each group that has several
-    for label, group in zip(pair_labels[shared].tolist(), pair_groups[shared].tolist(), strict=True):
-        labels_with[group].append(label)
-    left = np.bincount(pair_labels).tolist()  # groups that each label still has for training
-    chosen = np.zeros(len(groups), bool)
-    for label, own in enumerate(np.split(np.arange(len(pairs)), np.cumsum(left[:-1]))):
-        order = rng.permutation(own)
-        members, videos = pair_groups[order], counts[order]
-        wanted, taken = VAL_SHARE * videos.sum(), videos[chosen[members]].sum()
-        for group, count in zip(members.tolist(), videos.tolist(), strict=True):
-            if taken >= wanted:
+    videos: dict[str, dict[str, int]] = {}  # of each class: how many in each group
+    classes: dict[str, list[str]] = {}  # of each group
+    for (label, group), count in train.groupby(["label", "group"]).size().items():
+        videos.setdefault(label, {})[group] = count
+        classes.setdefault(group, []).append(label)
+    left = {label: len(groups) for label, groups in videos.items()}  # groups that stay in training
+    rng, chosen = np.random.default_rng(seed), set()
+    for groups in videos.values():
+        taken = sum(count for group, count in groups.items() if group in chosen)
+        for group in rng.permutation(list(groups)).tolist():
+            if taken >= VAL_SHARE * sum(groups.values()):
                 break
-            concerned = labels_with.get(group, [label])
-            if not chosen[group] and all(left[other] > 1 for other in concerned):
-                chosen[group] = True
-                taken += count
-                for other in concerned:
+            if group not in chosen and all(left[other] > 1 for other in classes[group]):
+                chosen.add(group)
+                taken += groups[group]
+                for other in classes[group]:
                     left[other] -= 1
-    if not chosen.any():
+    if not chosen:
         raise DataError(
             "No validation list, and none can be carved out of train: every class has one group only. "
             "Add a val.csv, or a `group` column that tells more groups apart."
         )
-    return train.index[chosen[group_of]]
+    return train.index[train["group"].isin(chosen)]
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:

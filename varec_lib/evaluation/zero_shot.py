@@ -1,9 +1,9 @@
 """How well does a published model do on a dataset that it was never trained on? (notebook 03)"""
 
-import csv
 from pathlib import Path
 from typing import Any
 
+from varec_lib.data.manifest import read_rows
 from varec_lib.errors import DataError
 from varec_lib.evaluation.evaluate import predict_table, split_table, workers_named
 from varec_lib.evaluation.metrics import Predictions
@@ -19,25 +19,14 @@ def read_label_map(file: Path | str, answers: list[str]) -> dict[str, str]:
     file = Path(file)
     if not file.is_file():
         raise DataError(f"{file}: no such file. It needs the columns label and kinetics_label.")
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, skipinitialspace=True, strict=True)
-            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a CSV file in UTF-8 ({error}).") from error
-    columns = rows[0][1] if rows else []
-    if columns != ["label", "kinetics_label"]:
-        raise DataError(f"{file}: the columns are {', '.join(columns) or 'none'}, but must be label, kinetics_label.")
+    rows = read_rows(file)
+    if list(rows.columns) != ["label", "kinetics_label"]:
+        columns = ", ".join(rows.columns) or "none"
+        raise DataError(f"{file}: the columns are {columns}, but must be label, kinetics_label.")
     mapped: dict[str, str] = {}
-    for number, values in rows[1:]:
-        if not any(values):  # a blank line
-            continue
-        if len(values) != 2:
-            raise DataError(
-                f"{file}, row {number}: the number of values is {len(values)} instead of 2. Put names that contain a "
-                "comma in quotes."
-            )
-        label, answer = values
+    for number, label, answer in rows.itertuples():
+        if not isinstance(answer, str):
+            raise DataError(f"{file}, row {number}: has 1 value, but there are 2 columns. Leave none of them out.")
         if not label or label in mapped:
             raise DataError(f"{file}, row {number}: {f'{label} comes twice' if label else 'label is empty'}.")
         if answer and answer not in answers:

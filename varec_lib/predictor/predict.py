@@ -56,7 +56,7 @@ class Predictor:
         """
         clips = self.model.clip_spec
         header, _ = read_header(path, short_side=clips.short_side)
-        windows = self.windows(header.fps, frames=header.frames, top=top, seconds=seconds)
+        windows = self.windows(header.fps, frames=header.promised_frames, top=top, seconds=seconds)
         decode_video(path, windows.add, short_side=clips.short_side, fps=clips.fps)
         return Prediction(Path(path), *windows.finish())
 

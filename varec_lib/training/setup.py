@@ -24,7 +24,8 @@ from varec_lib.models.pretrained import suited
 from varec_lib.models.registry import build_model, load_plugin, model_entry, parameter_count
 from varec_lib.training import state
 from varec_lib.training.experiment import Experiment
-from varec_lib.training.feed import ClipFeed, FeatureFeed
+from varec_lib.training.features import FeatureFeed
+from varec_lib.training.feed import ClipFeed
 from varec_lib.training.multigrid import check_sizes, plan
 
 
@@ -39,13 +40,13 @@ class Run(NamedTuple):
 
 
 def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
-    """Brings data, model and experiment folder together; until they are known to fit, no folder is made.
+    """Brings data, model and experiment folder together; makes no folder before these are known to fit.
 
-    `stack` keeps processes other than the main one silent. Raises `VarecError`.
+    `stack` silences all processes but the main one. Raises `VarecError`.
     """
     config = resolved(config)
     accelerator = make_accelerator(config)
-    if not accelerator.is_main_process:  # one process speaks and writes
+    if not accelerator.is_main_process:  # only the main process prints and writes
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         progress = False
     config = state.continued_config(config)
@@ -104,7 +105,7 @@ def resolved(config: TrainConfig) -> TrainConfig:
 
 
 def build(config: TrainConfig, accelerator: Accelerator, progress: bool) -> tuple[nn.Module, ClipFeed]:
-    """The model with its first weights, and what feeds it; decodes into the frame store what is not there yet.
+    """The model with its first weights, and its feed; decodes missing videos into the frame store.
 
     The configuration is a `resolved` one.
     """
