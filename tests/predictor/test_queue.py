@@ -17,7 +17,16 @@ from varec_lib.data.decode import cv2
 from varec_lib.errors import CheckpointError, VideoError, WeightsError
 from varec_lib.predictor.page import queue as module
 from varec_lib.predictor.page.choices import Choice
-from varec_lib.predictor.page.queue import FAILED_INSIDE, KEPT_JOBS, KEPT_PICTURES, MOST_WAITING, TOO_MANY, Job, Queue
+from varec_lib.predictor.page.queue import (
+    FAILED_INSIDE,
+    KEPT_JOBS,
+    KEPT_PICTURES,
+    MOST_WAITING,
+    NO_WEIGHTS,
+    TOO_MANY,
+    Job,
+    Queue,
+)
 from varec_lib.predictor.predict import Predictor
 from varec_lib.predictor.sandbox import Limits
 from varec_lib.predictor.windows import MOST_WINDOWS
@@ -260,12 +269,7 @@ def test_an_upload_whose_page_has_gone_makes_room(queue, told, monkeypatch):
             "best.safetensors: no such checkpoint.",
         ),
         (CheckpointError("../x/y.safetensors: damaged (a/b). Copy it."), "y.safetensors: damaged (a/b). Copy it."),
-        (
-            WeightsError(
-                "i3d could not be kept: ~/.cache/torch/hub is full. Or fetch https://a.org/b/c.pth to /srv/x y/z."
-            ),
-            "i3d could not be kept: hub is full. Or fetch https://a.org/b/c.pth to z.",
-        ),
+        (WeightsError("i3d could not be kept: ~/.cache/torch/hub is full. Put it into /srv/x y/z."), NO_WEIGHTS),
         (RuntimeError("CUDA out of memory in /usr/lib/x.py"), FAILED_INSIDE),
         (MemoryError(), FAILED_INSIDE),
     ],

@@ -5,10 +5,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from contextvars import ContextVar
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -16,12 +17,9 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from tornado import web
 from traitlets import Float, Integer
 
-if TYPE_CHECKING:
-    from varec_lib.predictor.page.server import PageHandler
-
 PRELOADED = ["ipykernel.kernelapp", "varec_lib.course", "varec_lib.predictor.page.widget"]  # what takes seconds
 GOING_AWAY, DIED = 1001, 4001  # codes that close a connection; page.js knows the second
-current_page: ContextVar["PageHandler | None"] = ContextVar("current_page", default=None)
+current_page: ContextVar[Any] = ContextVar("current_page", default=None)  # the handler that answers a visitor
 forks = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
@@ -48,8 +46,14 @@ def run_kernel(arguments: list[str], environment: dict[str, str], folder: str) -
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = ["ipykernel", *arguments]
-    parent = f"--IPKernelApp.parent_handle={os.getppid()}"  # with which it ends
-    IPKernelApp.launch_instance(argv=[*arguments, parent])
+    threading.Thread(target=_end_with_server, daemon=True).start()
+    IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+
+
+def _end_with_server() -> None:
+    """However the server ends: the process forked from would live on as long as one of its forks does."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 class Fork:
