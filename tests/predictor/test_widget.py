@@ -174,6 +174,47 @@ def test_newly_trained_models_come_first_and_what_was_chosen_stays(page, experim
     assert page.widget.model == page.widget.models[0]["name"] == chosen
 
 
+def trained(folder: Path, checkpoint: Path, name: str, age_s: float, top1: float, videos: int) -> None:
+    """An experiment whose checkpoint says how it did on validation."""
+    network, about, _ = load_checkpoint(checkpoint)
+    metrics = {"val_top1": top1, "val_videos": videos}
+    save_checkpoint(folder / "m.safetensors", network, replace(about, metrics=metrics))
+    make_experiment(folder / "experiments", folder / "m.safetensors", name, age_s=age_s)
+
+
+def test_the_best_of_the_newest_stands_first_and_one_at_chance_last(tiny_checkpoint, tmp_path):
+    for name, age_s, top1, videos in (("newest", 0, 0.6, 50), ("best", 60, 0.9, 50), ("guesses", 30, 0.34, 50)):
+        trained(tmp_path, tiny_checkpoint, name, age_s, top1, videos)
+    cards = Page(tmp_path / "experiments").widget.models
+    assert [card["name"].split("_")[0] for card in cards] == [
+        "best", "newest", "published i3d", "published r3d18", "guesses",
+    ]  # fmt: skip
+    json.dumps(cards, allow_nan=False)
+    best, guesses = cards[0], cards[-1]
+    assert (best["val_top1"], best["val_videos"], best["at_chance"]) == (0.9, 50, False)
+    assert guesses["at_chance"] is True and "guessing" in guesses["note"] and len(best["classes"]) == 3
+    assert len(cards[2]["classes"]) == 400 and cards[2]["val_top1"] is None
+
+
+def test_another_model_is_asked_about_the_same_video(page, files, video):
+    page.tell("path", path="a.avi")
+    first = page.answered()
+    assert first["again"] and first["video"] == first["key"]
+    page.tell("again", key=first["key"], model="nobody's")
+    assert page.row()["state"] == "failed"
+    page.tell("again", key=first["key"], model=first["choice"])
+    second = page.answered()
+    assert second["key"] != first["key"] and second["video"] == first["key"] and second["share"] == first["share"]
+    (files / "a.avi").unlink()
+    page.tell("again", key=first["key"], model=first["choice"])
+    assert page.row()["state"] == "failed" and "no such video" in page.row()["sentence"]
+    uploaded = page.answered(page.upload(video))
+    assert uploaded["again"] is False  # the page has it, this side does not
+    rows = len(page.widget.rows)
+    page.tell("again", key=uploaded["key"], model=first["choice"])
+    assert len(page.widget.rows) == rows
+
+
 def damage(experiment: Path, how: str) -> None:
     file = experiment / "checkpoints" / "best_model.safetensors"
     content = file.read_bytes()

@@ -71,7 +71,7 @@ def _trained(experiment: Experiment) -> Choice | None:
     except CheckpointError:
         return None
     top1, videos = _on_validation(about)
-    at_chance = bool(videos) and wilson_interval(round(top1 * videos), videos)[0] <= 1 / len(about.classes)
+    at_chance = bool(videos and wilson_interval(round(top1 * videos), videos)[0] <= 1 / len(about.classes))
     data = about.data.dataset if about.data else config.data_dir.name
     return Choice(
         experiment.folder.name,
