@@ -7,9 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from varec_lib.errors import ConfigError
-from varec_lib.models.fetch import cached_file
 from varec_lib.models.pretrained import CLASSIFIERS
-from varec_lib.models.weights import weights_for
+from varec_lib.models.weights import cached_file, weights_for
 from varec_lib.predictor.predict import Predictor
 from varec_lib.training.experiment import Experiment, finished_experiments
 
