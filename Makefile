@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PAGE := varec_lib/predictor/page/static varec_lib/predictor/page/voila/page.js varec_lib/predictor/page/voila/page.css
 
 .DEFAULT_GOAL := help
 .PHONY: help course test test-fast app screenshots lab lint format notebooks clean
@@ -45,13 +46,15 @@ lab: $(READY)  ## open JupyterLab on the first notebook
 	$(BIN)/varec data demo
 	$(BIN)/jupyter lab notebooks/01_data_exploration.ipynb
 
-lint: $(READY)  ## check style and format of code and notebooks
+lint: $(READY)  ## check style and format of code, notebooks and the page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxfmt --check $(PAGE)
 
 format: $(READY)  ## put code and notebooks into that format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/oxfmt --write $(PAGE)
 
 notebooks: $(READY)  ## run every notebook and save its outputs in place, as they are committed
 	$(BIN)/varec data demo

@@ -9,13 +9,14 @@ LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 # Whoever imports stands below: chapters, and the modules of each.
 ORDER = """
     errors files download config plots
-    data: sampling thinning stick_motion stick_figures ucf101 decode manifest clip_spec dataset doctor real_clips
-        stick_actions store_writer store
+    data: sampling thinning stick_motion stick_figures ucf101 decode preview manifest clip_spec dataset doctor
+        real_clips stick_actions store_writer store
     models: device precision registry checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
-    predictor: along decoder samples server app predict sandbox choices upload job jobs widget
+    predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
+        page.server page.app
     course environment
     commands: output train evaluate predict weights weights_get data_demo data_check data_store bench env course app
     cli

@@ -26,7 +26,7 @@ from varec_lib import cli
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
 from varec_lib.models.registry import register_model
-from varec_lib.training.experiment import latest_experiment
+from varec_lib.training.experiment import Experiment, latest_experiment
 
 VAREC = Path(sys.executable).with_name("varec")
 DEFAULTS = {
@@ -415,6 +415,21 @@ def test_an_experiment_goes_on_from_wherever_it_is_resumed(small_run, numbered_d
     assert cli.main(["train", "--resume", f"runs/{folder.name}"]) == 0
     assert latest_experiment("runs", data_dir=numbered_dataset).folder.resolve() == folder
     assert latest_experiment("runs", data_dir=tmp_path) is None
+
+
+def test_an_experiment_is_tested_on_its_own_data_and_other_data_is_said(
+    tiny_checkpoint, numbered_dataset, tmp_path, capsys
+):
+    experiment = Experiment.create(TrainConfig(data_dir=numbered_dataset, experiments_dir=tmp_path, model="cnnlstm"))
+    shutil.copy(tiny_checkpoint, experiment.best_checkpoint)
+    for named in (experiment.folder, experiment.best_checkpoint):
+        assert cli.main(["evaluate", str(named), "--json", "--num_workers", "0"]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["num_videos"] and "Tested on" not in said.err
+    other = shutil.copytree(numbered_dataset, tmp_path / "other")
+    assert cli.main(["evaluate", str(experiment.folder), "--data", str(other), "--json", "--num_workers", "0"]) == 0
+    said = capsys.readouterr().err
+    assert str(other) in said and str(numbered_dataset) in said
 
 
 def test_a_relative_name_with_a_colon(tiny_checkpoint, write_video, tmp_path, monkeypatch):

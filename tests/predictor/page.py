@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 
 from varec_lib.config import TrainConfig
-from varec_lib.predictor.widget import VideoPredictor
+from varec_lib.data.preview import Preview
+from varec_lib.predictor.page.widget import VideoPredictor
+from varec_lib.predictor.sandbox import GuardedVideo, Limits
 from varec_lib.training.experiment import Experiment
 
 SANDBOX = re.compile(r"varec_lib\.predictor\.decoder|ffmpeg")
@@ -26,11 +28,12 @@ class Page:
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.widget = VideoPredictor(*arguments, **options)
         self.sent: list[tuple[dict[str, Any], list[bytes]]] = []
+        self.widget._preparing.join(60)
         self.widget.send = lambda content, buffers=None: self.sent.append((content, buffers or []))
         self.numbers = count(1)
 
-    def tell(self, do: Any, buffers: Iterable[bytes] = (), **about: Any) -> None:
-        self.widget._receive({"do": do, **about}, [memoryview(data) for data in buffers])
+    def tell(self, do: Any, buffers: Iterable[bytes] = (), **content: Any) -> None:
+        self.widget._receive({"do": do, **content}, [memoryview(data) for data in buffers])
 
     def upload(
         self,
@@ -56,22 +59,32 @@ class Page:
 
     def answered(self, key: str | None = None, *, within_s: float = 60) -> dict[str, Any]:
         """The row of a video when it has its answer."""
-        job = self.widget._jobs.all[key or self.row()["key"]]
+        job = self.widget._queue.all[key or self.row()["key"]]
         assert job.ended.wait(within_s), f"{job.name}: no answer within {within_s} seconds, but {job.state}"
         self.settle()
         return self.row(job.key)
 
     def settle(self) -> None:
         """Until the thread that answers has nothing to do."""
-        jobs = self.widget._jobs
-        for job in list(jobs.all.values()):
+        queue = self.widget._queue
+        for job in list(queue.all.values()):
             assert job.state == "uploading" or job.ended.wait(60), job
-        while jobs.working:
+        while queue.working:
             time.sleep(0.005)
 
-    def said(self, about: str) -> list[tuple[dict[str, Any], list[bytes]]]:
+    def said(self, kind: str) -> list[tuple[dict[str, Any], list[bytes]]]:
         """Messages of a kind."""
-        return [(content, buffers) for content, buffers in self.sent if content["about"] == about]
+        return [(content, buffers) for content, buffers in self.sent if content["kind"] == kind]
+
+
+def preview_of(path: Path, **limits: Any) -> bytes:
+    """The preview of a file, from the frames of a sandbox."""
+    with path.open("rb") as file, Preview() as preview:
+        with GuardedVideo(file, short_side=32, rate=0, limits=Limits(**limits), preview=True) as video:
+            for _ in video:
+                if video.larger is not None:
+                    preview.add(video.larger, video.reached_s)
+        return preview.finish()
 
 
 def until_sandboxed(within_s: float = 60) -> None:

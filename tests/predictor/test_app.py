@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -24,8 +24,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from varec_lib.config import PROJECT_ROOT
 from varec_lib.errors import ConfigError
-from varec_lib.predictor.app import _key, app_cells, serve
-from varec_lib.predictor.server import is_local
+from varec_lib.predictor.page.app import _key, app_cells, serve
+from varec_lib.predictor.page.server import is_local
 
 VAREC = Path(sys.executable).with_name("varec")
 WAIT_S = 120  # for what takes seconds where nobody else is at work
@@ -78,11 +78,13 @@ class Running:
 
     @property
     def kernels(self) -> set[int]:
-        """Its processes."""
+        """The processes of its pages: started by itself, or forked from one that it started."""
         found = set()
         for child in psutil.Process(self.process.pid).children():
             try:
-                found |= {child.pid} if "ipykernel_launcher" in " ".join(child.cmdline()) else set()
+                words = " ".join(child.cmdline())
+                found |= {child.pid} if "ipykernel_launcher" in words else set()
+                found |= {fork.pid for fork in child.children()} if "multiprocessing.forkserver" in words else set()
             except psutil.Error:  # it has just ended
                 continue
         return found
@@ -97,8 +99,8 @@ class Running:
 def varec_app(notebook: Path, *options: str) -> Iterator[Running]:
     """Starts one in the notebook's folder, until it says where it is."""
     command = [VAREC, "app", "--notebook", notebook, "--port", "0", "--no-open", *options]
-    if "--spare" not in options:
-        command.append("--no-spare")
+    if "--preloaded" not in options:
+        command.append("--no-preloaded")
     process = subprocess.Popen(
         list(map(str, command)), cwd=notebook.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -400,15 +402,75 @@ def test_one_page_too_many_is_asked_to_come_back(tmp_path):
         leave(running, kernel)
 
 
+@pytest.fixture(scope="module")
+def preloaded(tmp_path_factory) -> Iterator[Running]:
+    """One whose pages are forked from a process that is ready."""
+    with varec_app(write_notebook(tmp_path_factory.mktemp("app") / "page.ipynb"), "--preloaded") as running:
+        yield running
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="imports start threads there, and with threads nothing is forked")
 @pytest.mark.slow
-def test_a_spare_kernel_waits_for_the_next_visitor(tmp_path, browser):
-    with varec_app(write_notebook(tmp_path / "page.ipynb"), "--spare", "--max_kernels", "1") as running:
-        spare = until(lambda: running.kernels)
+class TestForked:
+    def test_a_page_finds_everything_imported_and_shares_no_state(self, preloaded, browser):
+        with visit(browser, preloaded.url) as one, visit(browser, preloaded.url) as other:
+            assert one.inner_text(".stub p").endswith("True") and other.inner_text(".stub p").endswith("True")
+            one.click(".stub button")
+            one.wait_for_function("document.querySelector('.stub output').value == '1'")
+            assert other.inner_text(".stub output") == "" and len(preloaded.kernels) == 2
+            memory = [psutil.Process(kernel).memory_full_info() for kernel in preloaded.kernels]
+            assert all(found.uss < 0.7 * found.rss for found in memory)  # most of it is shared
+        until(lambda: not preloaded.kernels)
+
+    def test_its_death_is_noticed(self, preloaded, browser):
+        with visit(browser, preloaded.url) as page:
+            os.kill(*preloaded.kernels, signal.SIGKILL)
+            page.wait_for_selector("#notice")
+            assert "The predictor has stopped." in page.inner_text("#notice")
+        until(lambda: not preloaded.kernels)
+
+    def test_nothing_is_left_of_a_server_that_was_killed(self, tmp_path, browser):
+        with varec_app(write_notebook(tmp_path / "page.ipynb"), "--preloaded") as running:
+            with visit(browser, running.url):
+                children = psutil.Process(running.process.pid).children(recursive=True)
+                assert running.kernels <= {child.pid for child in children}
+                running.end(signal.SIGKILL)
+                assert psutil.wait_procs(children, timeout=WAIT_S)[1] == []
+        assert not any("NOTE" in line or "Traceback" in line for line in running.lines)
+
+
+@pytest.mark.slow
+def test_a_browser_that_dies_takes_its_kernel_along(tmp_path, launch):
+    """Without a word: its process is killed. The kernel ends within a minute."""
+    with varec_app(write_notebook(tmp_path / "page.ipynb")) as running:
+        before = set(psutil.Process().children(recursive=True))
+        browser = launch("--disable-extensions")
+        page = browser.new_page()
+        page.goto(running.url)
+        page.wait_for_selector(".stub")
+        assert len(running.kernels) == 1
+        start = time.monotonic()
+        for process in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.Error):
+                if "chrom" in process.name():
+                    process.kill()
+        until(lambda: not running.kernels, seconds=90)
+        assert time.monotonic() - start < 75
+    assert not any("Traceback" in line for line in running.lines)
+
+
+@pytest.mark.slow
+def test_a_server_that_was_started_again_is_named_as_the_reason(tmp_path, browser):
+    notebook = write_notebook(tmp_path / "page.ipynb")
+    with varec_app(notebook) as running:
+        port = running.url.rsplit(":", 1)[1].strip("/")
         with visit(browser, running.url) as page:
-            assert running.kernels == spare
-            assert page.inner_text(".stub p").endswith("True")  # torch was there already
-            assert Visitor().ask(running.url)[0] == 503
-    until(lambda: not any(map(psutil.pid_exists, spare)))
+            page.wait_for_load_state("networkidle")
+            running.end()
+            with varec_app(notebook, "--port", port):
+                page.wait_for_selector("#notice button")
+                assert page.inner_text("#notice").startswith("The server was started again.")
+                assert "answers are kept" in page.inner_text("#notice")
 
 
 @pytest.mark.slow

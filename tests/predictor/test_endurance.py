@@ -13,7 +13,7 @@ import pytest
 from jupyter_client import KernelManager
 from page import Page, make_experiment, sandboxes
 
-from varec_lib.predictor.jobs import FAILED_INSIDE
+from varec_lib.predictor.page.queue import FAILED_INSIDE
 from varec_lib.predictor.predict import Predictor
 from varec_lib.predictor.sandbox import Limits
 
@@ -139,7 +139,7 @@ def test_a_kernel_that_is_killed_leaves_nothing(kernel, write_video, tmp_path, w
 ANSWERING = """
 for _ in range(int(sys.argv[4])):
     key = page.upload(content, "mine.avi", piece=3000)
-    print(page.answered(key)["state"], *page.widget._jobs.all[key].prediction.top[0], flush=True)
+    print(page.answered(key)["state"], *page.widget._queue.all[key].prediction.top[0], flush=True)
 """
 
 
@@ -164,7 +164,7 @@ BROKEN = """
 import sys
 sys.path.insert(0, {folder!r})
 from page import Page
-from varec_lib.predictor.choices import Choice
+from varec_lib.predictor.page.choices import Choice
 page = Page({experiments!r})
 del page.widget.send
 def broken():

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from page import Page, assert_sentence, make_experiment, sandboxes
 
-from varec_lib.predictor.jobs import FAILED_INSIDE
+from varec_lib.predictor.page.queue import FAILED_INSIDE
 
 pytestmark = pytest.mark.alone
 HANG_S = 10
@@ -151,7 +151,7 @@ def answers(pages) -> Callable[[list[tuple[str, bytes]]], list[str]]:
     def one(number: int, page: Page, name: str, content: bytes) -> str:
         start = time.monotonic()
         key = page.upload(content, name, preview=number % 5 == 0)
-        assert page.widget._jobs.all[key].ended.wait(HANG_S), f"no answer within {HANG_S} s"
+        assert page.widget._queue.all[key].ended.wait(HANG_S), f"no answer within {HANG_S} s"
         row = page.answered(key)
         assert time.monotonic() - start < HANG_S + 1
         assert row["state"] in ("done", "failed")
@@ -159,7 +159,7 @@ def answers(pages) -> Callable[[list[tuple[str, bytes]]], list[str]]:
             assert_sentence(row["sentence"])
             assert row["sentence"] != FAILED_INSIDE and row["label"] == ""
         else:
-            top = page.widget._jobs.all[key].prediction.top
+            top = page.widget._queue.all[key].prediction.top
             assert math.fsum(share for _, share in top) == pytest.approx(1, abs=1e-3) and row["label"] == top[0][0]
         return row["state"]
 

@@ -195,11 +195,11 @@ def test_an_odd_clip_has_a_whole_frame_to_spare(predictor_for, write_video, tmp_
 @pytest.mark.parametrize(
     ("seconds", "frames", "expected"),
     [
-        (0.0, 100, [(0, 40), (40, 80), (60, 100)]),  # 4 s by default
-        (0.0, 85, [(0, 40), (40, 80)]),
-        (0.0, 101, [(0, 40), (40, 80), (61, 101)]),
+        (0.0, 100, [(0, 40), (20, 60), (40, 80), (60, 100)]),  # 4 s by default
+        (0.0, 85, [(0, 40), (20, 60), (40, 80)]),
+        (0.0, 106, [(0, 40), (20, 60), (40, 80), (60, 100), (66, 106)]),
         (0.0, 30, [(0, 30)]),
-        (2.0, 50, [(0, 20), (20, 40), (30, 50)]),
+        (2.0, 50, [(0, 20), (10, 30), (20, 40), (30, 50)]),
         (0.1, 13, [(0, 4), (4, 8), (8, 12), (9, 13)]),  # never less than a clip
     ],
 )
@@ -246,8 +246,8 @@ def test_times_are_those_of_the_video_where_frames_are_left_out(
 
 def test_segments_of_seconds_have_fewer_frames_where_frames_are_left_out(predictor_for, shown, write_video, tmp_path):
     prediction = predictor_for(fps=5.0).predict_along(write_video(tmp_path / "v.mkv", 80, fps=10))
-    assert spans(prediction, 1) == [(0, 4), (4, 8)]
-    assert [clip for clip, _ in shown] == [[4, 14, 24, 34], [44, 54, 64, 74]]
+    assert spans(prediction, 1) == [(0, 4), (2, 6), (4, 8)]
+    assert [clip for clip, _ in shown] == [[4, 14, 24, 34], [24, 34, 44, 54], [44, 54, 64, 74]]
 
 
 class Untold:
@@ -323,7 +323,8 @@ def test_a_segment_is_answered_like_a_video_of_these_frames(predictor_for, write
     options = {"size": (64, 96), "fps": 5}
     prediction = predictor.predict_along(write_video(tmp_path / "v.mkv", 71, **options))
     parts = spans(prediction, 5)
-    assert len(parts) == (9 if spec else 4) and parts[-1][0] != parts[-2][1]  # the last one ends with the video
+    assert len(parts) == (14 if spec else 6)
+    assert not spec or parts[-1][1] == 71  # the last one ends with the video
     tops = set()
     for number, ((start, end), segment) in enumerate(zip(parts, prediction.segments, strict=True)):
         part = write_video(tmp_path / f"{number}.mkv", range(int(start), int(end)), **options)
@@ -507,9 +508,9 @@ def test_a_published_model_says_what_is_in_a_real_video_and_when(i3d_weights, uc
     times = [line for line in lines if " s  " in line]
     assert path == str(video)
     assert (
-        len(times) == 3
+        len(times) == 5
         and times[0].strip().startswith("0.0 to 2.6 s")
-        and any("mean of 3 clips" in line for line in lines)
+        and any("mean of 5 clips" in line for line in lines)
     )
     assert all("playing violin" in line.split(",")[0] for line in times)
     assert lines[-1].endswith("playing violin")

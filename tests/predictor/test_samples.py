@@ -11,9 +11,9 @@ import psutil
 import pytest
 from page import Page
 
-from varec_lib.predictor import choices
-from varec_lib.predictor.jobs import MOST_WAITING
-from varec_lib.predictor.samples import MOST_SAMPLES
+from varec_lib.predictor.page import choices
+from varec_lib.predictor.page.queue import MOST_WAITING
+from varec_lib.predictor.page.samples import MOST_SAMPLES
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def instead(monkeypatch) -> Callable[..., None]:
     """`instead(*command)`: this is run, within the limits, where the decoder would be."""
 
     def use(*command: str) -> None:
-        monkeypatch.setattr(sandbox, "_start", lambda _, *about: original(list(command), *about))
+        monkeypatch.setattr(sandbox, "_start", lambda _, *rest: original(list(command), *rest))
 
     original = sandbox._start
     return use
@@ -269,7 +269,7 @@ def test_memory_and_time_are_limited(opened, instead, long_video):
 def test_a_decoder_knows_no_secrets(instead, opened, monkeypatch, video):
     monkeypatch.setenv("VERY_SECRET_TOKEN", "hunter2")
     with video.open("rb") as file, video.open("rb") as _:
-        process = sandbox._start(["/bin/sh", "-c", "ls -l /proc/self/fd; env"], Limits(), file, subprocess.PIPE)
+        process = sandbox._start(["/bin/sh", "-c", "ls -l /proc/self/fd; env"], Limits(), file)
         said = process.stdout.read().decode()
         sandbox._end(process)
     names = {line.split("=")[0] for line in said.splitlines() if "=" in line}
@@ -289,12 +289,12 @@ def test_modules_that_lie_around_are_not_run(opened, tmp_path, monkeypatch):
 
 PARENT = """
 import sys, time
-from varec_lib.predictor.sandbox import GuardedVideo, Limits, preview
-file, limits = open(sys.argv[1], "rb"), Limits(stall_s=2)
-if sys.argv[2] == "preview":
-    preview(file, limits)
-with GuardedVideo(file, short_side=0, rate=float(sys.argv[2]), limits=limits) as video:
+from varec_lib.data.preview import Preview
+from varec_lib.predictor.sandbox import GuardedVideo, Limits
+file, rate, limits = open(sys.argv[1], "rb"), float(sys.argv[2]), Limits(stall_s=2)
+with Preview() as preview, GuardedVideo(file, short_side=0, rate=rate, limits=limits, preview=True) as video:
     next(iter(video))
+    preview.add(video.larger, 0)
     print("reading", flush=True)
     time.sleep(60)
 """
@@ -307,13 +307,12 @@ def busy(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("doing", ["0", "0.001", "preview"], ids=["waits for us", "decodes", "preview"])
-def test_it_ends_with_the_process_that_started_it(long_video, doing):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(long_video), doing], stdout=subprocess.PIPE)
-    if doing != "preview":
-        assert parent.stdout.readline() == b"reading\n"
+@pytest.mark.parametrize("rate", ["0", "0.001"], ids=["waits for us", "decodes"])
+def test_it_ends_with_the_process_that_started_it_and_so_does_its_preview(long_video, rate):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(long_video), rate], stdout=subprocess.PIPE)
+    assert parent.stdout.readline() == b"reading\n"
     children: list[psutil.Process] = []
-    while not children or (doing != "0" and not busy(children[0])):
+    while len(children) < 2 or (rate != "0" and not any(map(busy, children))):
         assert parent.poll() is None
         children = psutil.Process(parent.pid).children(recursive=True)
         time.sleep(0.02)

@@ -10,8 +10,8 @@ import pytest
 from page import Page, assert_sentence, make_experiment
 
 from varec_lib.errors import VideoError
+from varec_lib.predictor.page.queue import Upload
 from varec_lib.predictor.sandbox import Limits
-from varec_lib.predictor.upload import Upload
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_a_name_is_only_shown(page, video, tmp_path, monkeypatch, name, shown):
     key = page.upload(video, name)
     row = page.answered(key)
     assert (row["name"], row["state"]) == (shown, "done")
-    assert str(page.widget._jobs.all[key].prediction.path) == shown
+    assert str(page.widget._queue.all[key].prediction.path) == shown
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -181,7 +181,7 @@ def test_pieces_that_do_not_fit_together(page, pieces, words):
     page.tell("end", key="k", preview=False)
     assert page.row("k")["state"] == "failed" and words in page.row("k")["sentence"]
     assert_sentence(page.row("k")["sentence"])
-    assert page.widget._jobs.all["k"].upload is None
+    assert page.widget._queue.all["k"].upload is None
 
 
 def test_pieces_after_a_cancel_are_not_wanted(page, video):
@@ -193,7 +193,7 @@ def test_pieces_after_a_cancel_are_not_wanted(page, video):
     page.tell("end", key="k", preview=False)
     page.tell("cancel", key="k")
     assert page.row("k")["state"] == "cancelled" and len(page.sent) == told
-    assert page.widget._jobs.all["k"].ended.is_set()
+    assert page.widget._queue.all["k"].ended.is_set()
 
 
 def test_a_second_end_and_pieces_after_the_end_change_nothing(page, video):
@@ -220,7 +220,7 @@ def test_an_upload_is_gone_when_it_was_answered(page, video):
         page.answered(page.upload(content))
     page.tell("cancel", key=page.upload(video, end=False))
     assert psutil.Process().num_fds() == before
-    assert not any(job.file or job.upload for job in page.widget._jobs.all.values())
+    assert not any(job.file or job.upload for job in page.widget._queue.all.values())
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux lists open files")

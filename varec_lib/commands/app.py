@@ -42,8 +42,8 @@ class Options(Settings):
     """Pages that may be open at a time, at 0.5 to 1 GB of memory each; the next visitor is asked to come back later."""
     idle_minutes: float = 10.0
     """End the process of a page that was not used for so long; a click starts another."""
-    spare: bool = True
-    """Keep a process ready, so that the next page opens in 2 to 3 seconds instead of 7; takes 0.5 GB of memory."""
+    preloaded: bool = True
+    """Fork the pages' processes from one that has imported everything; on Linux only."""
     open: bool = field(default_factory=_someone_watches)
     """Open the page in a browser, where it is on this computer."""
     notebook: OptionalPath = None
@@ -53,10 +53,10 @@ class Options(Settings):
 def run(options: Options) -> int:
     """Serves the predictor as a web page."""
     from varec_lib import course
-    from varec_lib.predictor.app import serve
+    from varec_lib.predictor.page.app import serve
 
     data_dir = course.dataset_folder(options.data.resolve())
-    names = ("ip", "port", "token", "password", "no_token", "max_kernels", "idle_minutes", "spare")
+    names = ("ip", "port", "token", "password", "no_token", "max_kernels", "idle_minutes", "preloaded")
     serve(
         options.notebook or course.NOTEBOOKS / "06_video_predictor.ipynb",
         experiments_dir=options.experiments_dir,

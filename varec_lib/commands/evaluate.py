@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from tyro.conf import Positional
 
 from varec_lib.commands.output import made_possible, notes_aside
-from varec_lib.config import Count, OptionalPath, Precision, Settings, UserPath, Whole
+from varec_lib.config import Count, OptionalPath, Precision, Settings, Whole
 from varec_lib.errors import ConfigError
 
 
@@ -22,8 +22,8 @@ class Options(Settings):
     """Test a published Kinetics-400 model untrained: CSV with the columns label,kinetics_label for this dataset."""
     model: Literal["i3d", "r3d18"] | None = None
     """Which published model, with --zero_shot; i3d if not given."""
-    data: UserPath = Path("data/stick_actions")
-    """Dataset folder."""
+    data: OptionalPath = None
+    """Dataset folder; if not given, the one that the experiment was trained on, else data/stick_actions."""
     split: Literal["train", "val", "test"] = "test"
     """Which split to evaluate."""
     views: Count = 1
@@ -65,10 +65,11 @@ def run(options: Options) -> int:
     how = {name: getattr(options, name) for name in names}
     made_possible(options.csv)
     with notes_aside(options.json):
+        data = _dataset(options)
         if options.zero_shot:
-            predictions = evaluate_zero_shot(options.model or "i3d", options.data, options.zero_shot, **how)
+            predictions = evaluate_zero_shot(options.model or "i3d", data, options.zero_shot, **how)
         else:
-            predictions = evaluate_checkpoint(options.checkpoint, options.data, **how)
+            predictions = evaluate_checkpoint(options.checkpoint, data, **how)
     if options.csv:
         predictions.as_table().to_csv(options.csv, index=False)
     results = report(predictions)
@@ -84,3 +85,15 @@ def run(options: Options) -> int:
         f"top-{results['top5_counts_classes']} {results['top5']:.3f}"
     )
     return 0
+
+
+def _dataset(options: Options) -> Path:
+    """The dataset to test on; says aloud where it is not the one that the experiment was trained on."""
+    from varec_lib.training.experiment import Experiment
+
+    file = options.checkpoint or Path()
+    folder = file if file.is_dir() else file.parents[1] if len(file.parents) > 1 else file
+    own = Experiment(folder).config.data_dir if options.checkpoint and (folder / "config.json").is_file() else None
+    if own and options.data and own.resolve() != options.data.resolve():
+        print(f"Tested on {options.data}; it was trained on {own}.")
+    return options.data or own or Path("data/stick_actions")

@@ -119,8 +119,8 @@ def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     return (round(height * scale), round(width * scale)) if 0 < scale < 1 else (height, width)
 
 
-def _picture(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """OpenCV's BGR frame as RGB `(H, W, 3)` of that size: halved by averaging as often as possible, then bilinear.
+def shrunk(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture `(H, W, 3)` scaled down to that height and width: halved as often as possible, then bilinear.
 
     So no step leaves out source pixels, and it takes an eighth of the time of cv2.INTER_AREA alone.
     """
@@ -129,7 +129,12 @@ def _picture(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         frame = cv2.resize(frame[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
     if frame.shape[:2] != size:
         frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    return frame
+
+
+def _picture(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """OpenCV's BGR frame as RGB `(H, W, 3)` of that size."""
+    return cv2.cvtColor(shrunk(frame, size), cv2.COLOR_BGR2RGB)
 
 
 def read_header(path: Path | str, *, short_side: int) -> tuple[VideoInfo, np.ndarray]:

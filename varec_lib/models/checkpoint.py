@@ -159,6 +159,15 @@ def load_checkpoint(path: Path | str) -> LoadedModel:
     return LoadedModel(network.eval(), checkpoint)
 
 
+def read_description(path: Path) -> Checkpoint:
+    """What a checkpoint file says of itself, without its weights. Raises `CheckpointError`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _described(path, (file.metadata() or {}).get("varec"))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). Copy it again.") from error
+
+
 def _described(path: Path, metadata: str | None) -> Checkpoint:
     if metadata is None:
         raise CheckpointError(

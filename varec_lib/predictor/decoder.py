@@ -3,7 +3,8 @@
 The video is an open file handed over as standard input, never a name. What its frames are goes to standard output, as
 messages of a kind (one byte), a length (four) and a body: first `{"fps", "frames"}` as the header tells them, within
 the limits, then frames, each with its height and width (four and four) and its time in seconds (eight) before its RGB
-bytes, last `{"cut", "promised_s"}` or `{"error"}`. JSON and pixels only: whoever reads them need not trust us.
+bytes, last `{"cut", "promised_s"}` or `{"error"}`. Where a preview is wanted, each frame comes in two sizes made of
+the same picture, the preview's first. JSON and pixels only: whoever reads them need not trust us.
 `varec_lib.predictor.sandbox` starts it, within limits of memory and time.
 """
 
@@ -17,14 +18,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from varec_lib.data.decode import cv2, decode_frames, frame_rate, open_capture
+from varec_lib.data.decode import cv2, decode_frames, frame_rate, open_capture, shrunk, shrunk_size
+from varec_lib.data.preview import LONGEST_S, preview_size
 from varec_lib.errors import VideoError
 
 # FFmpeg also opens lists of other files and addresses (HLS, concat, ...): none of these are taken for a video here.
 FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
 OPTIONS = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
 VIDEO = Path("/dev/fd/0")
-JSON, FRAME = b"J", b"F"
+JSON, FRAME, PREVIEW = b"J", b"F", b"P"
 HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">IId")
 
 
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Nobody waits for us when the process that started us is gone, and nobody would kill us."""
+    """Ends this process when its parent is gone, because nobody is left to kill it then."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
@@ -68,12 +70,20 @@ def _decode(limits: dict, out: BinaryIO) -> None:
             count, rate = max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0.0), capture.get(cv2.CAP_PROP_FPS)
             say(fps=fps, frames=min(int(count), most))
 
-            def save(frame, at_s) -> None:
-                send(FRAME, SIZE.pack(*frame.shape[:2], at_s), frame.tobytes())
+            start_s, side = None, limits["short_side"]
 
-            info = decode_frames(
-                capture, fps, save, short_side=limits["short_side"], fps=limits["fps"], name=str(VIDEO), most=most
-            )
+            def send_frame(kind: bytes, frame, at_s: float) -> None:
+                send(kind, SIZE.pack(*frame.shape[:2], at_s), frame.tobytes())
+
+            def save(frame, at_s: float) -> None:
+                nonlocal start_s
+                start_s = at_s if start_s is None else start_s
+                if limits["preview"] and at_s - start_s < LONGEST_S:
+                    send_frame(PREVIEW, shrunk(frame, preview_size(*frame.shape[:2])), at_s)
+                send_frame(FRAME, shrunk(frame, shrunk_size(*frame.shape[:2], side)), at_s)
+
+            whole = 0 if limits["preview"] else side  # scaling down before the colours change costs less
+            info = decode_frames(capture, fps, save, short_side=whole, fps=limits["fps"], name=str(VIDEO), most=most)
             promised_s = min(count / rate, 1e6) if rate > 0 and info.frames < count else 0.0
             say(cut=info.frames == most and capture.grab(), promised_s=promised_s)
     except VideoError as error:

@@ -12,7 +12,7 @@ from varec_lib.data.decode import VIDEO_EXTENSIONS, decode_video, probe, read_he
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.models.pretrained import load_pretrained
-from varec_lib.predictor.along import Along, Prediction, best
+from varec_lib.predictor.windows import Prediction, Windows, best
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Predictor:
     def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
         """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
 
-        A segment is as long as the clips the model was trained on where these are dense; for a model that takes frames
-        from all over a video it has `seconds` (4 where 0). The video is decoded once, and never held as a whole.
+        The segments are those that the page shows, too: see `Windows`. For a model that takes frames from all over a
+        video they have `seconds` (4 where 0). The video is decoded once, and never held as a whole.
         Raises `VideoError`.
         """
         clips = self.model.clip_spec
-        native = read_header(path, short_side=clips.short_side)[0].fps
-        along = self.along(native, top=top, seconds=seconds)
-        decode_video(path, along.add, short_side=clips.short_side, fps=clips.fps)
-        return Prediction(Path(path), *along.finish())
+        header, _ = read_header(path, short_side=clips.short_side)
+        windows = self.windows(header.fps, frames=header.promised_frames, top=top, seconds=seconds)
+        decode_video(path, windows.add, short_side=clips.short_side, fps=clips.fps)
+        return Prediction(Path(path), *windows.finish())
 
-    def along(self, native_fps: float, **options: Any) -> Along:
-        """An answer to be given frame by frame; options as `Along` has them."""
-        return Along(self.model.clip_spec, self.model.classes, self.probabilities, native_fps=native_fps, **options)
+    def windows(self, native_fps: float, **options: Any) -> Windows:
+        """An answer to be given frame by frame; options as `Windows` has them."""
+        return Windows(self.model.clip_spec, self.model.classes, self.probabilities, native_fps=native_fps, **options)
 
     def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
         """Mean over uint8 clips `(V, T, C, H, W)`: `(K,)`."""

@@ -4,31 +4,27 @@ The file is handed over open, so no name of it is ever used, and what comes back
 """
 
 import json
-import math
 import os
 import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-import imageio_ffmpeg
 import numpy as np
 
+from varec_lib.data.preview import BOX
 from varec_lib.errors import VarecError, VideoError
-from varec_lib.predictor.decoder import FORMATS, FRAME, HEAD, JSON, SIZE
+from varec_lib.predictor.decoder import FRAME, HEAD, JSON, PREVIEW, SIZE
 
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -v "$0" 2>/dev/null; shift; exec "$@"'  # macOS knows no -v
-PREVIEW_BYTES = 1_500_000  # in one message; Jupyter's limit of data is 1 MB a second, averaged over three
-FINISHED_EARLY = 255  # what ffmpeg ends with when it was asked to
-NONSENSE = "its decoder sent nonsense; the video is damaged, or made to do so."
+BROKEN = "its decoder sent nonsense; the video is damaged, or made to do so."
 
 
 class Cancelled(VarecError):
@@ -61,14 +57,14 @@ def check_size(size: int, limits: Limits) -> None:
         raise VideoError(f"it is larger than the {limits.megabytes} MB that are taken here.")
 
 
-def _start(command: list[str], limits: Limits, source: BinaryIO, target: Any) -> subprocess.Popen:
+def _start(command: list[str], limits: Limits, source: BinaryIO) -> subprocess.Popen:
     """Runs a command on an open file, in a session of its own, within the limits, and with nothing else open."""
     memory = str(round(limits.memory_gb * 2**20))
     source.seek(0)  # macOS opens it where it stands
     environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
     return subprocess.Popen(
         ["/bin/sh", "-c", LIMITED, memory, str(limits.cpu_s), *command],
-        stdin=source, stdout=target, stderr=subprocess.DEVNULL, start_new_session=True,
+        stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}, bufsize=0,
     )  # fmt: skip
 
@@ -80,25 +76,36 @@ class GuardedVideo:
     tell none: 0). `reached_s` is the time of the latest frame, 0 where the file tells none. Known when all were read:
     `cut`, whether the limits ended it early, and `promised_s`, how far it should reach (0 where unknown, or it does).
     Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and scaled down to `short_side` as `decode_video` does it.
+    With `preview`, `larger` is the same frame at the size of a preview, None after its longest time.
     Raises `VideoError` with a sentence that names no file.
     """
 
     def __init__(
-        self, file: BinaryIO, *, short_side: int, rate: float, limits: Limits, cancelled: threading.Event | None = None
+        self,
+        file: BinaryIO,
+        *,
+        short_side: int,
+        rate: float,
+        limits: Limits,
+        cancelled: threading.Event | None = None,
+        preview: bool = False,
     ) -> None:
         check_size(os.fstat(file.fileno()).st_size, limits)
         self.file, self.limits, self.cancelled = file, limits, cancelled or threading.Event()
-        self.order = json.dumps(asdict(limits) | {"short_side": short_side, "fps": rate, "parent": os.getpid()})
+        self.larger: np.ndarray | None = None
+        self.most_pixels = {FRAME: limits.pixels} | ({PREVIEW: BOX[0] * BOX[1]} if preview else {})
+        order = {"short_side": short_side, "fps": rate, "preview": preview, "parent": os.getpid()}
+        self.order = json.dumps(asdict(limits) | order)
         self.fps, self.frames = 0.0, 0
         self.cut, self.reached_s, self.promised_s = False, 0.0, 0.0
 
     def __enter__(self) -> "GuardedVideo":
         command = [sys.executable, "-P", "-m", "varec_lib.predictor.decoder", self.order]
-        self.process = _start(command, self.limits, self.file, subprocess.PIPE)
+        self.process = _start(command, self.limits, self.file)
         try:
             kind, facts = self._message()
             if kind != JSON:
-                raise VideoError(NONSENSE)
+                raise VideoError(BROKEN)
             self.fps, self.frames = _number(facts, "fps"), int(_number(facts, "frames"))
         except BaseException:
             self.__exit__()
@@ -111,13 +118,18 @@ class GuardedVideo:
     def __iter__(self) -> Iterator[np.ndarray]:
         for count in range(self.limits.frames + 1):
             kind, body = self._message()
-            if kind == JSON:
+            self.larger = None
+            if kind == PREVIEW:
+                self.larger = body
+                kind, body = self._message()
+            if kind == FRAME:
+                yield body
+                continue
+            if kind == JSON and count:
                 self.cut, self.promised_s = _number(body, "cut") > 0, _number(body, "promised_s")
-                if count:
-                    return
-                break
-            yield body
-        raise VideoError(NONSENSE)
+                return
+            break
+        raise VideoError(BROKEN)
 
     def _message(self) -> tuple[bytes, Any]:
         """The next message: JSON as a dictionary, a frame as an array."""
@@ -131,12 +143,12 @@ class GuardedVideo:
                 if "error" in facts:
                     raise VideoError(str(facts["error"]))
                 return kind, facts
-        if kind == FRAME and length <= 3 * self.limits.pixels + SIZE.size:
+        if length <= 3 * self.most_pixels.get(kind, 0) + SIZE.size:
             height, width, at_s = SIZE.unpack(self._read(SIZE.size))
             if length == SIZE.size + 3 * height * width > SIZE.size:
                 self.reached_s = at_s if 0 <= at_s < 1e9 else 0.0
                 return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(height, width, 3)
-        raise VideoError(NONSENSE)
+        raise VideoError(BROKEN)
 
     def _read(self, count: int) -> bytearray:
         """So many bytes of the decoder's output, as long as it shows signs of life."""
@@ -148,17 +160,17 @@ class GuardedVideo:
             if select.select([pipe], [], [], 0.1)[0]:
                 got = pipe.readinto(view[have:])
                 if not got:
-                    raise VideoError(self._obituary())
+                    raise VideoError(self._how_it_ended())
                 have, last = have + got, time.monotonic()
             elif time.monotonic() - last > self.limits.stall_s:
                 raise VideoError(f"decoding it was given up after {self.limits.stall_s:.0f} seconds without a picture.")
         return buffer
 
-    def _obituary(self) -> str:
+    def _how_it_ended(self) -> str:
         try:
             with_signal = -self.process.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            return NONSENSE
+            return BROKEN
         if with_signal in (signal.SIGXCPU, signal.SIGKILL):
             return "decoding it takes more time or memory than a video is given here."
         return "decoding it made the decoder crash; it is damaged or made to do so."
@@ -168,7 +180,7 @@ def _number(facts: dict, name: str) -> float:
     """One of the numbers that a decoder sent."""
     number = facts.get(name)
     if not isinstance(number, int | float) or not 0 <= number < 1e9:
-        raise VideoError(NONSENSE)
+        raise VideoError(BROKEN)
     return float(number)
 
 
@@ -179,41 +191,3 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
     if process.stdout:
         process.stdout.close()
-
-
-def preview(file: BinaryIO, limits: Limits) -> bytes:
-    """The start of an open video as a small WebM (VP8) that every browser plays; empty where it cannot be made.
-
-    Twenty seconds at most, or what can be made of it in the time of `limits.stall_s`; no sound, at most 480x360 pixels
-    and 1.5 MB.
-    """
-    box = r"scale=w=min(480\,iw):h=min(360\,ih):force_original_aspect_ratio=decrease:force_divisible_by=2"
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "quiet", "-y",
-        "-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-i", "/dev/fd/0",
-        "-map", "0:v:0", "-t", "20", "-vf", f"{box},format=yuv420p", "-fpsmax", "25",
-        "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "500k", "-threads", "1",
-        "-fs", str(PREVIEW_BYTES - 200_000), "-f", "webm", "-cluster_size_limit", "50000", "/dev/fd/1",
-    ]  # fmt: skip
-    # Whose process is killed leaves it behind: then it ends by itself, soon.
-    limits = replace(limits, cpu_s=min(limits.cpu_s, math.ceil(2 * limits.stall_s + 1)))
-    with tempfile.TemporaryFile() as target:
-        process = _start(command, limits, file, target)
-        try:
-            _wait(process, limits.stall_s)
-        finally:
-            _end(process)
-        if process.returncode not in (0, FINISHED_EARLY):
-            return b""
-        target.seek(0)
-        return target.read(PREVIEW_BYTES)
-
-
-def _wait(process: subprocess.Popen, seconds: float) -> None:
-    """Until ffmpeg has ended. After so many seconds it is asked to finish what it has, within one more."""
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=1)

@@ -219,6 +219,7 @@ class Trainer:
             if better:
                 names = ("epoch", "val_top1", "val_loss", "sure_above", "sure_right", "sure_videos")
                 metrics = {name: row[name] for name in names}
+                metrics["val_videos"] = int((self.feed.table["split"] == "val").sum())
                 checkpoint = replace(self.feed.checkpoint, metrics=metrics)
                 save_checkpoint(self.experiment.best_checkpoint, self.tested_model, checkpoint)
 

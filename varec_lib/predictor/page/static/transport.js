@@ -1,11 +1,14 @@
 // Files on their way to the kernel: in pieces, a few at a time, each answered, so that none is lost and all can be
-// cancelled. One instance per widget, shared by all its views.
+// cancelled. One instance per widget, shared by all its views. Their states are the kernel's words: waiting, uploading,
+// failed, cancelled; a file is `handed` over when all of it was sent, and what happens to it then is the kernel's to say.
 
 const PIECE = 512 * 1024; // bytes; Jupyter's websocket drops messages of 10 MB without a word
 const PIECES_UNDERWAY = 4;
 const UNANSWERED_UPLOADS = 4; // the server takes twice as many
 const SILENCE_MS = 20_000; // after which the page says that nobody answers
 const PATIENCE_MS = 60_000; // after which it does not wait for the last answers: the kernel knows whether all is there
+
+const ours = (entry) => !entry.handed && ["waiting", "uploading"].includes(entry.state);
 
 class Uploads extends EventTarget {
   constructor(model) {
@@ -15,7 +18,7 @@ class Uploads extends EventTarget {
     this.busy = false;
     this.dead = false; // the kernel that the widget belongs to is gone
     model.on("msg:custom", (message) => {
-      if (message.about === "received") this.received(message.key, message.bytes);
+      if (message.kind === "received") this.received(message.key, message.bytes);
     });
     model.on("change:rows", () => this.next());
     model.on("comm_live_update", () => this.tell({ do: "models" })); // JupyterLab's, when a kernel is started again
@@ -23,14 +26,39 @@ class Uploads extends EventTarget {
 
   add(files) {
     for (const file of files) {
-      const key = `page-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
       const url = URL.createObjectURL(file);
-      const entry = { key, file, url, name: file.name || "video", sent: 0, here: 0, state: "queued", silent: false };
-      entry.playable = playable(url);
-      this.files.set(key, entry);
+      this.queue({ file, url, name: file.name || "video", playable: playable(url) });
     }
+  }
+
+  // Asks a model about a file that was sent before, once more. Returns the question's key.
+  again(entry, model) {
+    return this.queue({
+      file: entry.file,
+      url: entry.url,
+      name: entry.name,
+      playable: entry.playable,
+      video: entry.video,
+      model,
+    });
+  }
+
+  queue(entry) {
+    const key = `page-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
+    this.files.set(key, {
+      key,
+      video: key,
+      model: "",
+      sent: 0,
+      here: 0,
+      state: "waiting",
+      handed: false,
+      silent: false,
+      ...entry,
+    });
     this.changed();
     this.next();
+    return key;
   }
 
   // A message to the kernel. JupyterLab throws where that was restarted or has died.
@@ -39,7 +67,7 @@ class Uploads extends EventTarget {
       this.model.send(message, undefined, buffers);
     } catch {
       this.dead = true;
-      for (const entry of this.files.values()) if (["queued", "sending"].includes(entry.state)) entry.state = "lost";
+      for (const entry of this.files.values()) if (ours(entry)) entry.state = "failed";
       this.changed();
     }
   }
@@ -48,13 +76,13 @@ class Uploads extends EventTarget {
     if (this.busy) return;
     const mine = (row) => row.state === "waiting" || (row.state === "uploading" && this.files.has(row.key));
     const unanswered = this.model.get("rows").filter(mine).length;
-    const entry = [...this.files.values()].find((file) => file.state === "queued");
+    const entry = [...this.files.values()].find((file) => file.state === "waiting" && !file.handed);
     if (!entry || (unanswered >= UNANSWERED_UPLOADS && !this.dead)) return;
     this.busy = true;
     try {
       await this.send(entry);
     } catch {
-      entry.state = "lost"; // the browser cannot read it (any more)
+      entry.state = "failed"; // the browser cannot read it (any more)
       this.tell({ do: "cancel", key: entry.key });
     }
     this.busy = false;
@@ -64,8 +92,8 @@ class Uploads extends EventTarget {
 
   async send(entry) {
     const { key, file } = entry;
-    entry.state = "sending";
-    this.tell({ do: "begin", key, name: entry.name, size: file.size });
+    entry.state = "uploading";
+    this.tell({ do: "begin", key, name: entry.name, size: file.size, video: entry.video });
     this.changed();
     while (entry.sent < file.size && this.wanted(entry)) {
       const piece = await file.slice(entry.sent, entry.sent + PIECE).arrayBuffer();
@@ -77,14 +105,15 @@ class Uploads extends EventTarget {
     while (entry.here < file.size && this.wanted(entry) && !silent()) await this.answer(entry);
     const preview = !(await entry.playable);
     if (!this.wanted(entry)) return;
-    entry.state = "sent";
-    this.tell({ do: "end", key, preview });
+    entry.state = "waiting";
+    entry.handed = true;
+    this.tell({ do: "end", key, preview, model: entry.model });
   }
 
   // Whether it still makes sense to send: not after it was cancelled here, or refused or forgotten there.
   wanted(entry) {
     const row = this.model.get("rows").find((row) => row.key === entry.key);
-    return entry.state === "sending" && (row ? row.state === "uploading" : !entry.listed);
+    return entry.state === "uploading" && (row ? row.state === "uploading" : !entry.listed);
   }
 
   // The next answer of the kernel to this file, or a while without one.
@@ -118,15 +147,15 @@ class Uploads extends EventTarget {
 
   cancel(key) {
     const entry = this.files.get(key);
-    if (entry && ["queued", "sending"].includes(entry.state)) entry.state = "cancelled";
+    if (entry && ours(entry)) entry.state = "cancelled";
     this.tell({ do: "cancel", key });
     this.changed();
   }
 
   forget(key) {
     const entry = this.files.get(key);
-    if (entry) URL.revokeObjectURL(entry.url);
     this.files.delete(key);
+    if (entry && ![...this.files.values()].some((other) => other.url === entry.url)) URL.revokeObjectURL(entry.url);
   }
 
   clear() {
@@ -141,67 +170,4 @@ class Uploads extends EventTarget {
   changed() {
     this.dispatchEvent(new Event("change"));
   }
-}
-
-// Whether this browser plays a video itself: it decodes a first picture within three seconds.
-function playable(url) {
-  return new Promise((resolve) => {
-    const video = document.createElement("video");
-    const answer = (yes) => {
-      clearTimeout(timer);
-      video.removeAttribute("src");
-      video.load();
-      resolve(yes);
-    };
-    const timer = setTimeout(() => answer(false), 3000);
-    video.muted = true;
-    video.preload = "auto";
-    video.onloadeddata = () => answer(video.videoWidth > 0);
-    video.onerror = () => answer(false);
-    video.src = url;
-  });
-}
-
-// The zone itself: a button for mouse and keyboard that files can be dropped on.
-function dropZone(model, take) {
-  const { megabytes, seconds } = model.get("limits");
-  const input = h("input", { type: "file", multiple: true, hidden: true, accept: "video/*,.avi,.mkv,.wmv,.flv,.ts,.gif" });
-  const button = h(
-    "button",
-    { type: "button", class: "vp-zone" },
-    icon("M12 16V4m0 0L7 9m5-5 5 5M4 16v3a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-3"),
-    h("span", { class: "vp-zone-title" }, "Drop a video here, or click to choose"),
-    h("span", { class: "vp-soft" }, `One or several, up to ${megabytes} MB each; the first ${lengthOf(seconds)} count`),
-  );
-  button.onclick = () => input.click();
-  input.onchange = () => {
-    take(input.files);
-    input.value = "";
-  };
-  return { button, input };
-}
-
-function lengthOf(seconds) {
-  return seconds % 60 === 0 && seconds > 60 ? `${seconds / 60} minutes` : `${Math.round(seconds)} seconds`;
-}
-
-// Lets files be dropped anywhere on an element, and keeps the page from opening them itself.
-function acceptDrops(element, take) {
-  let depth = 0;
-  const mark = () => element.classList.toggle("vp-dropping", depth > 0);
-  const on = (name, act) =>
-    element.addEventListener(name, (event) => {
-      if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
-      event.preventDefault();
-      event.stopPropagation();
-      act(event);
-      mark();
-    });
-  on("dragenter", () => depth++);
-  on("dragover", (event) => (event.dataTransfer.dropEffect = "copy"));
-  on("dragleave", () => (depth = Math.max(depth - 1, 0)));
-  on("drop", (event) => {
-    depth = 0;
-    take(event.dataTransfer.files);
-  });
 }

@@ -14,9 +14,9 @@ from traitlets.config import Config
 
 from varec_lib.config import PROJECT_ROOT
 from varec_lib.errors import ConfigError
-from varec_lib.predictor.server import Places, Server, is_local
+from varec_lib.predictor.page.kernels import KernelPool, preload
+from varec_lib.predictor.page.server import Server, is_local
 
-IMPORTS = "import varec_lib.course, varec_lib.predictor.widget"  # the slow ones of the notebook
 EXTENSIONS = ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
 
 
@@ -46,17 +46,17 @@ def serve(
     no_token: bool = False,
     max_kernels: int = 8,
     idle_minutes: float = 10.0,
-    spare: bool = True,
+    preloaded: bool = True,
     open_browser: bool = False,
 ) -> None:
     """Serves the `app` cells of a notebook as a page until Ctrl-C.
 
     Its parameters `experiments_dir`, `data_dir` and `server_files` are set, the last to None where visitors may not
     name `files` of this computer; they may name those of `data/` where the page is for this computer alone.
-    Each open page has a kernel of its own, which ends with it, or after `idle_minutes` without use; a
-    `spare` one with everything imported waits for the next. The `token` that
-    visitors need is drawn ("auto"; also without one where others reach `ip`), unless `password` or `no_token` say
-    otherwise. Raises `ConfigError` where the notebook, the port or the options cannot be used.
+    Each open page has a kernel of its own, which ends with it, or after `idle_minutes` without use; with `preloaded`
+    they are forked from one process that has imported everything. The `token` that visitors need is drawn ("auto"; also
+    without one where others reach `ip`), unless `password` or `no_token` say otherwise. Raises `ConfigError` where the
+    notebook, the port or the options cannot be used.
     """
     if max_kernels < 1 or idle_minutes <= 0:
         raise ConfigError("--max_kernels must be 1 or more, and --idle_minutes more than 0.")
@@ -67,7 +67,10 @@ def serve(
     parameters = _parameters(experiments_dir=experiments_dir, data_dir=data_dir, server_files=files)
     app_cells(_read(notebook), parameters)
     config = _config(lambda _, notebook, cwd: app_cells(notebook, parameters), max_kernels, idle_minutes)
-    config.Places.imports = IMPORTS if spare else ""
+    if preloaded:
+        print("Starting ...", flush=True)
+        preload()
+        config.KernelProvisionerFactory.default_provisioner_name = "varec-forked"
     config.PasswordIdentityProvider.hashed_password = _hashed(password)
     logging.getLogger("tornado").setLevel(logging.ERROR)
     server = Server.instance(
@@ -130,12 +133,12 @@ def _config(prelaunch_hook: Callable[..., nbformat.NotebookNode], max_kernels: i
             "file_allowlist": [],
             "show_tracebacks": False,
             "extension_allowlist": EXTENSIONS,
-            "multi_kernel_manager_class": Places,
+            "multi_kernel_manager_class": KernelPool,
             "prelaunch_hook": prelaunch_hook,
         },
-        "Places": {"places": max_kernels},
+        "KernelPool": {"pages": max_kernels},
         "MappingKernelManager": {
-            "cull_idle_timeout": idle_s, "cull_interval": min(30, max(1, idle_s // 4)), "cull_connected": True,
+            "cull_idle_timeout": idle_s, "cull_interval": min(15, max(1, idle_s // 4)), "cull_connected": True,
             "transport_encryption": "auto" if zmq.has("curve") else "disabled",
         },
         "KernelRestarter": {"restart_limit": 0},  # a kernel that starts again knows nothing of its page

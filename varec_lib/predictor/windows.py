@@ -14,8 +14,9 @@ from varec_lib.errors import ConfigError
 
 Top = list[tuple[str, float]]  # classes and their probabilities, best first
 UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
-SLACK_S, LONGEST_FRAME_S = 0.05, 60.0  # times of a file may differ from its rate by so much; a longer gap is damage
+SLACK_S, LONGEST_FRAME_S = 0.05, 60.0  # timestamps may differ from the rate by so much; a longer gap is damage
 WINDOW_S, WINDOW_FRAMES = 4.0, 1000  # length of a segment for a model that takes frames from all over a video, at most
+MOST_WINDOWS = 30  # even, so that the newest stays where every other one is dropped
 
 
 @dataclass(frozen=True)
@@ -49,44 +50,46 @@ def best(probabilities: torch.Tensor, classes: list[str], top: int) -> Top:
 
 
 class Clock:
-    """When a video shows its frames, in seconds from the first: at its `rate`, until the file's own times differ.
+    """When a video shows its frames, in seconds from the first: at its `rate`, until the file's timestamps differ.
 
-    Cameras slow down in the dark; the rate of a file is then their mean, or what they can do by day. Times that make no
-    sense are not believed, nor any after them.
+    Cameras slow down in the dark; the rate of a file is then their mean, or what they can do by day. Timestamps that
+    make no sense are not trusted, nor any after them.
     """
 
     def __init__(self, rate: float) -> None:
-        self.rate, self.count, self.believed = rate, 0, True
-        self.began_s = self.told_s = self.late_s = self.latest_s = 0.0
+        self.rate, self.count, self.trusts_timestamps = rate, 0, True
+        self.start_s = self.timestamp_s = self.drift_s = self.latest_s = 0.0
 
     @property
     def now_s(self) -> float:
         """The time of the frame that is next, or of the end."""
-        return max(self.count / self.rate + self.late_s, self.latest_s)
+        return max(self.count / self.rate + self.drift_s, self.latest_s)
 
-    def tick(self, told_s: float) -> float:
-        """The time of the next frame, for which the file tells `told_s`."""
+    def tick(self, timestamp_s: float) -> float:
+        """The time of the next frame, which the file says is shown at `timestamp_s`."""
         if self.count == 0:
-            self.began_s = told_s
+            self.start_s = timestamp_s
         else:
-            self.believed = self.believed and 0 < told_s - self.told_s < LONGEST_FRAME_S
-        off_s = told_s - self.began_s - (self.count / self.rate + self.late_s)
-        if self.believed and abs(off_s) > SLACK_S:
-            self.late_s += off_s
-        self.told_s, self.latest_s = told_s, self.now_s
+            step_s = timestamp_s - self.timestamp_s
+            self.trusts_timestamps = self.trusts_timestamps and 0 < step_s < LONGEST_FRAME_S
+        error_s = timestamp_s - self.start_s - (self.count / self.rate + self.drift_s)
+        if self.trusts_timestamps and abs(error_s) > SLACK_S:
+            self.drift_s += error_s
+        self.timestamp_s, self.latest_s = timestamp_s, self.now_s
         self.count += 1
         return self.latest_s
 
 
-class Along:
+class Windows:
     """Windows of a video, scored as its frames arrive; it never holds more frames than one window has.
 
     A window is as long as the clips the model was trained on where these are dense; for a model that takes frames from
     all over a video it has `seconds`. The next one starts `hop` windows later: 1 puts them side by side, 0.5 lets each
     share half of its frames with the one before, or fewer where windows would then start less than `apart_s` apart.
+    Of a video of more than `frames` (0: unknown) they are further apart, so that there are not more than MOST_WINDOWS.
     `native_fps` is the video's rate before it was thinned out to the specification's, 0 where it is unknown. `score`
     gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`.
-    `seen` is called with each window's segment and clip, uint8 `(T, C, H, W)`; what it returns is kept in `shown`.
+    `on_window` is called with each window's segment and clip, uint8 `(T, C, H, W)`; what it returns is kept in `kept`.
     """
 
     def __init__(
@@ -96,13 +99,15 @@ class Along:
         score: Callable[[torch.Tensor], torch.Tensor],
         *,
         native_fps: float,
+        frames: int = 0,
         top: int = 5,
         seconds: float = 0.0,
-        hop: float = 1.0,
-        apart_s: float = 0.0,
-        seen: Callable[[Segment, torch.Tensor], Any] | None = None,
+        hop: float = 0.5,
+        apart_s: float = 1.0,
+        on_window: Callable[[Segment, torch.Tensor], Any] | None = None,
     ) -> None:
-        self.clip_spec, self.classes, self.score, self.top, self.seen = clip_spec, classes, score, top, seen
+        self.clip_spec, self.classes, self.score, self.top = clip_spec, classes, score, top
+        self.on_window = on_window
         self.rate = native_fps if native_fps > 0 else UNKNOWN_RATE
         if 0 < clip_spec.fps < native_fps:  # of the frames that are kept
             self.rate = clip_spec.fps
@@ -111,33 +116,36 @@ class Along:
         length = dense if clip_spec.sampling == "dense" else round(seconds * self.rate or usual)
         self.length = max(length, clip_spec.num_frames)
         self.hop = max(round(hop * self.length), min(round(apart_s * self.rate), self.length), 1)
+        self.expected = round(frames * min(self.rate / native_fps, 1)) if native_fps > 0 else frames
+        self.hop = max(self.hop, -((self.length - self.expected) // (MOST_WINDOWS - 1)))
         self.latest: deque[np.ndarray] = deque(maxlen=self.length)
         self.times: deque[float] = deque(maxlen=self.length)  # of these
         self.clock = Clock(self.rate)
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []
-        self.shown: list[Any] = []
-        self.scored = self.most = 0
+        self.kept: list[Any] = []
+        self.scored = 0
 
-    def spread(self, frames: int, windows: int) -> None:
-        """Sets the windows further apart where a video of so many frames would have more than `windows` (2 or more).
+    @property
+    def share(self) -> float:
+        """How much of the expected frames has come, 0 where none were expected."""
+        return min(self.clock.count / self.expected, 1.0) if self.expected else 0.0
 
-        Of a video that has more frames than it said, every other window is forgotten when they become too many.
-        """
-        self.most = windows // 2 * 2  # so that the newest one stays
-        self.hop = max(self.hop, -((self.length - frames) // (self.most - 1)))
-
-    def add(self, frame: np.ndarray, at_s: float = 0.0) -> None:
+    def add(self, frame: np.ndarray, timestamp_s: float = 0.0) -> None:
         """The next frame, RGB `(H, W, 3)` uint8, and the time in seconds that the file gives it, 0 where none."""
-        self.times.append(self.clock.tick(at_s))
+        self.times.append(self.clock.tick(timestamp_s))
         self.latest.append(frame)
         count = self.clock.count
         if count >= self.length and (count - self.length) % self.hop == 0:
             self._score()
-            if 0 < self.most < len(self.parts):
+            if len(self.parts) > MOST_WINDOWS:  # the video has more frames than its header promised
                 self.hop *= 2
-                for kept in (self.parts, self.segments, self.shown):
+                for kept in (self.parts, self.segments, self.kept):
                     del kept[1::2]
+
+    def mean(self) -> Top:
+        """The most probable classes of all windows so far; empty before the first."""
+        return best(torch.stack(self.parts).mean(dim=0), self.classes, self.top) if self.parts else []
 
     def finish(self) -> tuple[Top, list[Segment]]:
         """The mean over all windows, and each; frames left over make a last window that ends with the video.
@@ -146,7 +154,7 @@ class Along:
         """
         if not self.parts or self.clock.count - self.scored > self.length // 8:
             self._score()
-        return best(torch.stack(self.parts).mean(dim=0), self.classes, self.top), self.segments
+        return self.mean(), self.segments
 
     def _score(self) -> None:
         frames = [self.latest[i] for i in self.clip_spec.indices(len(self.latest))]
@@ -156,5 +164,5 @@ class Along:
         segment = Segment(self.times[0], self.clock.now_s, best(part, self.classes, self.top))
         self.parts.append(part)
         self.segments.append(segment)
-        if self.seen:
-            self.shown.append(self.seen(segment, clip))
+        if self.on_window:
+            self.kept.append(self.on_window(segment, clip))

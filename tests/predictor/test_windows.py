@@ -12,24 +12,24 @@ from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.decode import decode_video, probe
 from varec_lib.data.sampling import uniform_indices
 from varec_lib.errors import ConfigError
-from varec_lib.predictor.along import Along
 from varec_lib.predictor.predict import Predictor
+from varec_lib.predictor.windows import Windows
 
 CLASSES = ["even", "odd"]
 DENSE = {"sampling": "dense", "stride": 2}  # 4 frames 2 apart: windows of 8
 
 
 @pytest.fixture
-def along_of() -> Callable[..., Along]:
+def windows_of() -> Callable[..., Windows]:
     """`make(native_fps=10, spec={}, **options)`: a model that says how bright the frames are that it is shown."""
 
     def score(clips: torch.Tensor) -> torch.Tensor:
         bright = clips.float().mean() / 255
         return torch.stack([1 - bright, bright])
 
-    def make(native_fps: float = 10, spec: dict | None = None, **options: object) -> Along:
-        about = ClipSpec(4, (2, 2), *IMAGENET, **(spec or {}))
-        return Along(about, CLASSES, score, native_fps=native_fps, **options)
+    def make(native_fps: float = 10, spec: dict | None = None, **options: object) -> Windows:
+        spec = ClipSpec(4, (2, 2), *IMAGENET, **(spec or {}))
+        return Windows(spec, CLASSES, score, native_fps=native_fps, **({"hop": 1.0, "apart_s": 0.0} | options))
 
     return make
 
@@ -38,16 +38,16 @@ def frame(number: int) -> np.ndarray:
     return np.full((2, 2, 3), number % 256, np.uint8)
 
 
-def fed(along: Along, frames: int) -> Along:
+def fed(windows: Windows, frames: int) -> Windows:
     for number in range(frames):
-        along.add(frame(number))
-    along.finish()
-    return along
+        windows.add(frame(number))
+    windows.finish()
+    return windows
 
 
-def spans(along: Along) -> list[tuple[int, int]]:
+def spans(windows: Windows) -> list[tuple[int, int]]:
     """First frame and end of each window."""
-    return [(round(s.start_s * along.rate), round(s.end_s * along.rate)) for s in along.segments]
+    return [(round(s.start_s * windows.rate), round(s.end_s * windows.rate)) for s in windows.segments]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,15 @@ def spans(along: Along) -> list[tuple[int, int]]:
         (0.01, [(start, start + 8) for start in range(17)]),  # one frame at least
     ],
 )
-def test_the_next_window_starts_hop_windows_later(along_of, hop, expected):
-    assert spans(fed(along_of(spec=DENSE, hop=hop), 24)) == expected
+def test_the_next_window_starts_hop_windows_later(windows_of, hop, expected):
+    assert spans(fed(windows_of(spec=DENSE, hop=hop), 24)) == expected
 
 
-def test_windows_half_a_length_apart_share_half_of_their_frames(along_of):
+def test_windows_half_a_length_apart_share_half_of_their_frames(windows_of):
     seen = []
-    fed(along_of(spec=DENSE, hop=0.5, seen=lambda segment, clip: seen.append(set(clip[:, 0, 0, 0].tolist()))), 24)
+    fed(
+        windows_of(spec=DENSE, hop=0.5, on_window=lambda segment, clip: seen.append(set(clip[:, 0, 0, 0].tolist()))), 24
+    )
     assert [len(a & b) for a, b in pairwise(seen)] == [2, 2, 2, 2]  # of 4
     assert not any(a & b for a, b in zip(seen, seen[2:], strict=False))
 
@@ -75,19 +77,19 @@ def test_windows_half_a_length_apart_share_half_of_their_frames(along_of):
     ("frames", "last"),
     [(24, (16, 24)), (25, (16, 24)), (26, (18, 26)), (28, (20, 28)), (29, (20, 28)), (8, (0, 8)), (3, (0, 3))],
 )
-def test_frames_left_over_make_a_last_window_where_they_are_more_than_an_eighth_of_one(along_of, frames, last):
-    assert spans(fed(along_of(spec=DENSE, hop=0.5), frames))[-1] == last
+def test_frames_left_over_make_a_last_window_where_they_are_more_than_an_eighth_of_one(windows_of, frames, last):
+    assert spans(fed(windows_of(spec=DENSE, hop=0.5), frames))[-1] == last
 
 
-def test_every_frame_is_in_a_window_but_for_an_eighth_of_one_at_the_end(along_of):
+def test_every_frame_is_in_a_window_but_for_an_eighth_of_one_at_the_end(windows_of):
     for frames in range(1, 80):
         for hop in (0.3, 0.5, 1.0):
-            along = fed(along_of(spec=DENSE, hop=hop), frames)
+            windows = fed(windows_of(spec=DENSE, hop=hop), frames)
             reached = 0
-            for start, end in spans(along):
+            for start, end in spans(windows):
                 assert start <= reached, (frames, hop)
                 reached = end
-            assert 0 <= frames - reached <= along.length / 8, (frames, hop)
+            assert 0 <= frames - reached <= windows.length / 8, (frames, hop)
 
 
 @pytest.mark.parametrize(
@@ -107,23 +109,23 @@ def test_every_frame_is_in_a_window_but_for_an_eighth_of_one_at_the_end(along_of
         (30, DENSE | {"fps": 15.0}, 0.0, 8, 15),
     ],
 )
-def test_a_window_is_as_long_as_clips_or_seconds(along_of, native, spec, seconds, length, rate):
-    along = fed(along_of(native, spec, seconds=seconds), max(length, 250))
-    assert spans(along)[0] == (0, length)
-    assert along.segments[0].end_s == pytest.approx(length / rate)
+def test_a_window_is_as_long_as_clips_or_seconds(windows_of, native, spec, seconds, length, rate):
+    windows = fed(windows_of(native, spec, seconds=seconds), max(length, 250))
+    assert spans(windows)[0] == (0, length)
+    assert windows.segments[0].end_s == pytest.approx(length / rate)
 
 
-def test_the_answer_is_the_mean_of_the_windows_each_of_its_own_frames(along_of):
-    along = along_of(top=1)
+def test_the_answer_is_the_mean_of_the_windows_each_of_its_own_frames(windows_of):
+    windows = windows_of(top=1)
     for number in range(80):
-        along.add(frame(15 + 3 * number))
-    top, segments = along.finish()
+        windows.add(frame(15 + 3 * number))
+    top, segments = windows.finish()
     bright = [np.mean([15 + 3 * (start + i) for i in uniform_indices(40, 4)]) / 255 for start in (0, 40)]
     assert [segment.top[0][1] for segment in segments] == pytest.approx([1 - bright[0], bright[1]])
     assert [segment.top[0][0] for segment in segments] == ["even", "odd"]
     assert top == [("odd", pytest.approx(np.mean(bright)))]
     with pytest.raises(ConfigError, match="top is 0"):
-        fed(along_of(top=0), 8)
+        fed(windows_of(top=0), 8)
 
 
 @pytest.mark.parametrize(
@@ -141,33 +143,33 @@ def test_the_answer_is_the_mean_of_the_windows_each_of_its_own_frames(along_of):
         ([n / 10 for n in range(8)] + [21 + n / 10 for n in range(8)], [(0, 0.8), (21, 21.8)]),  # stands still
     ],
 )
-def test_times_are_those_of_the_file_where_they_make_sense(along_of, times, expected):
-    along = along_of(spec=DENSE)  # at 10 frames a second
+def test_times_are_those_of_the_file_where_they_make_sense(windows_of, times, expected):
+    windows = windows_of(spec=DENSE)  # at 10 frames a second
     for number, at_s in enumerate(times):
-        along.add(frame(number), at_s)
-    found = [(segment.start_s, segment.end_s) for segment in along.finish()[1]]
+        windows.add(frame(number), at_s)
+    found = [(segment.start_s, segment.end_s) for segment in windows.finish()[1]]
     assert found == [pytest.approx(span, abs=0.06) for span in expected]
 
 
-def test_windows_come_as_the_frames_do(along_of):
+def test_windows_come_as_the_frames_do(windows_of):
     """So that a page can show progress, and a video need not have ended."""
-    along, told = along_of(spec=DENSE, hop=0.5), []
-    along.seen = lambda segment, clip: told.append(round(segment.end_s * 10))
+    windows, told = windows_of(spec=DENSE, hop=0.5), []
+    windows.on_window = lambda segment, clip: told.append(round(segment.end_s * 10))
     for number in range(20):
-        along.add(frame(number))
+        windows.add(frame(number))
         assert told == [end for end in (8, 12, 16, 20) if end <= number + 1]
 
 
-def test_never_more_frames_are_held_than_a_window_has(along_of):
+def test_never_more_frames_are_held_than_a_window_has(windows_of):
     class Frame(np.ndarray):
         __hash__ = object.__hash__
 
     alive, most = weakref.WeakSet(), 0
-    along = along_of(spec=DENSE, hop=0.5)
+    windows = windows_of(spec=DENSE, hop=0.5)
     for number in range(500):
         picture = frame(number).view(Frame)
         alive.add(picture)
-        along.add(picture)
+        windows.add(picture)
         del picture
         most = max(most, len(alive))
     assert most == 8
@@ -178,35 +180,32 @@ def test_never_more_frames_are_held_than_a_window_has(along_of):
 
 @pytest.mark.parametrize("frames", [100, 101, 899, 900, 1000, 7200])
 @pytest.mark.parametrize("hop", [0.5, 1.0])
-def test_a_long_video_has_its_windows_further_apart(along_of, frames, hop):
-    along = along_of(spec=DENSE, hop=hop)
-    along.spread(frames, 30)
-    fed(along, frames)
-    starts = [start for start, _ in spans(along)]
+def test_a_long_video_has_its_windows_further_apart(windows_of, frames, hop):
+    windows = fed(windows_of(spec=DENSE, hop=hop, frames=frames), frames)
+    starts = [start for start, _ in spans(windows)]
     assert 20 <= len(starts) <= 31 or (frames < 110 and len(starts) >= 12)
     apart = np.diff(starts[:-1])
     assert len(set(apart.tolist())) == 1  # evenly
-    assert frames - spans(along)[-1][1] <= along.length / 8
+    assert frames - spans(windows)[-1][1] <= windows.length / 8
 
 
 @pytest.mark.parametrize(
     ("apart_s", "starts"), [(0, [0, 4, 8, 12]), (0.3, [0, 4, 8, 12]), (0.6, [0, 6, 12]), (5, [0, 8, 12])]
 )
-def test_windows_start_apart_but_leave_no_frame_out(along_of, apart_s, starts):
+def test_windows_start_apart_but_leave_no_frame_out(windows_of, apart_s, starts):
     """Eight frames each at ten a second: half of one is 0.4 s, and a whole one the most they may be apart."""
-    along = along_of(spec=DENSE, hop=0.5, apart_s=apart_s)
-    assert spans(fed(along, 20)) == [(start, start + 8) for start in starts]
+    windows = windows_of(spec=DENSE, hop=0.5, apart_s=apart_s)
+    assert spans(fed(windows, 20)) == [(start, start + 8) for start in starts]
 
 
-def test_a_short_video_is_not_spread(along_of):
-    along = along_of(spec=DENSE, hop=0.5)
-    along.spread(20, 30)
-    assert spans(fed(along, 20)) == [(0, 8), (4, 12), (8, 16), (12, 20)]
+def test_a_short_video_is_not_spread(windows_of):
+    windows = windows_of(spec=DENSE, hop=0.5, frames=20)
+    assert spans(fed(windows, 20)) == [(0, 8), (4, 12), (8, 16), (12, 20)]
 
 
 @pytest.mark.parametrize("told", [0, 1, 50])
 @pytest.mark.parametrize("frames", [200, 3000, 7200])
-def test_a_video_with_more_frames_than_it_said_has_no_more_windows(along_of, told, frames):
+def test_a_video_with_more_frames_than_it_said_has_no_more_windows(windows_of, told, frames):
     scored = 0
 
     def see(segment, clip):
@@ -214,24 +213,20 @@ def test_a_video_with_more_frames_than_it_said_has_no_more_windows(along_of, tol
         scored += 1
         return round(segment.start_s * 10)
 
-    along = along_of(spec=DENSE, hop=0.5, seen=see)
-    along.spread(told, 30)
-    fed(along, frames)
-    starts = [start for start, _ in spans(along)]
-    assert starts == along.shown and len(along.parts) == len(starts)  # of the same windows
+    windows = fed(windows_of(spec=DENSE, hop=0.5, frames=told, on_window=see), frames)
+    starts = [start for start, _ in spans(windows)]
+    assert starts == windows.kept and len(windows.parts) == len(starts)  # of the same windows
     assert 15 <= len(starts) <= 31
     assert scored <= 30 + 16 * np.log2(frames / 100)  # what is forgotten was work, too
     assert len(set(np.diff(starts[:-1]).tolist())) == 1 and starts[0] == 0
-    assert frames - spans(along)[-1][1] <= along.length / 8
+    assert frames - spans(windows)[-1][1] <= windows.length / 8
 
 
-def test_a_video_with_fewer_frames_than_it_said_has_an_answer(along_of):
-    along = along_of(spec=DENSE, hop=0.5)
-    along.spread(10**9, 30)
-    assert spans(fed(along, 30)) == [(0, 8), (22, 30)]
-    along = along_of(spec=DENSE)
-    along.spread(10**9, 30)
-    assert spans(fed(along, 3)) == [(0, 3)]
+def test_a_video_with_fewer_frames_than_it_said_has_an_answer(windows_of):
+    windows = windows_of(spec=DENSE, hop=0.5, frames=10**9)
+    assert spans(fed(windows, 30)) == [(0, 8), (22, 30)]
+    windows = windows_of(spec=DENSE, frames=10**9)
+    assert spans(fed(windows, 3)) == [(0, 3)]
 
 
 # A real model
@@ -242,10 +237,10 @@ def predictor(tiny_checkpoint):
     return Predictor.load(tiny_checkpoint, precision="fp32")
 
 
-def test_hop_1_is_the_answer_of_predict_along(predictor, write_video, tmp_path):
+def test_predict_along_has_the_windows_of_the_page(predictor, write_video, tmp_path):
     for number, (frames, fps) in enumerate([(130, 15), (61, 15), (20, 60), (3, 10)]):
         video = write_video(tmp_path / f"{number}.mkv", frames, fps=fps)
-        along = predictor.along(probe(video).fps)
-        decode_video(video, along.add, short_side=0, fps=0)
+        windows = predictor.windows(probe(video).fps, frames=frames)
+        decode_video(video, windows.add, short_side=0, fps=0)
         expected = predictor.predict_along(video)
-        assert along.finish() == (expected.top, expected.segments)
+        assert windows.finish() == (expected.top, expected.segments)

@@ -1,14 +1,21 @@
 """Videos that are already on the server: sample clips of a dataset, and files of a folder that visitors may name."""
 
+import base64
+import json
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+import pandas as pd
 import torch
+from platformdirs import user_cache_path
 
 from varec_lib.data.decode import cv2, probe, read_frames
 from varec_lib.data.manifest import load_manifest
 from varec_lib.errors import DataError, VideoError
+from varec_lib.files import write_text
 
 MOST_SAMPLES = 8
 PICTURE_SIDE = 112  # pixels of the shorter side of a picture on the page, at most
@@ -41,11 +48,31 @@ def as_jpeg(frame: torch.Tensor) -> bytes:
 
 
 def sample_clips(dataset: Path | str) -> list[Sample]:
-    """The first readable test clip of each class, of eight classes at most; none where the folder is no dataset."""
+    """The first readable test clip of each class, of eight classes at most; none where the folder is no dataset.
+
+    Their pictures are made once and kept in the user's cache, because long videos take long to open.
+    """
+    dataset = Path(dataset).resolve()
     try:
-        table = load_manifest(dataset)
-    except DataError:
+        table = load_manifest(dataset, split="test")
+        identity = [str(dataset), *(f"{path} {path.stat().st_mtime_ns}" for path in sorted(dataset.glob("*.csv")))]
+    except (DataError, OSError):
         return []
+    kept = user_cache_path("varec") / "samples" / f"{sha256(chr(0).join(identity).encode()).hexdigest()[:32]}.json"
+    try:
+        rows = json.loads(kept.read_text(encoding="utf-8"))
+        return [Sample(label, Path(path), base64.b64decode(picture)) for label, path, picture in rows]
+    except (OSError, ValueError, TypeError):
+        pass  # not kept yet, or damaged
+    samples = _prepared(table)
+    rows = [(s.label, str(s.path), base64.b64encode(s.picture).decode()) for s in samples]
+    with suppress(OSError):  # no room: then they are made anew the next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, json.dumps(rows))
+    return samples
+
+
+def _prepared(table: pd.DataFrame) -> list[Sample]:
     samples = []
     for label, rows in table[table["split"] == "test"].groupby("label"):
         for path in rows["path"].head(3):

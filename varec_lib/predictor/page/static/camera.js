@@ -11,13 +11,24 @@ const CAMERA_ERRORS = {
 };
 
 function cameraPanel(take, say) {
-  const button = h("button", { type: "button", class: "vp-secondary" }, icon("M3 7h11v10H3zM14 10l6-3v10l-6-3"), "Use the camera");
+  const button = h(
+    "button",
+    { type: "button", class: "vp-secondary" },
+    icon("M3 7h11v10H3zM14 10l6-3v10l-6-3"),
+    "Use the camera",
+  );
   const live = h("video", { muted: true, playsInline: true, autoplay: true, class: "vp-live" });
   live.muted = true;
   const meter = h("progress", { max: RECORDED_MS, value: 0, "aria-label": "Recorded" });
   const record = h("button", { type: "button", class: "vp-primary" }, "Record 3 seconds");
   const close = h("button", { type: "button", class: "vp-quiet" }, "Close camera");
-  const panel = h("div", { class: "vp-camera", hidden: true }, live, meter, h("div", { class: "vp-row" }, record, close));
+  const panel = h(
+    "div",
+    { class: "vp-camera", hidden: true },
+    live,
+    meter,
+    h("div", { class: "vp-row" }, record, close),
+  );
   let stream = null;
   let recorder = null;
   let asking = null; // the newest question for the camera, if it was not withdrawn
@@ -59,7 +70,9 @@ function cameraPanel(take, say) {
   };
 
   record.onclick = () => {
-    const kind = ["video/webm;codecs=vp8", "video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
+    const kind = ["video/webm;codecs=vp8", "video/webm", "video/mp4"].find((type) =>
+      MediaRecorder.isTypeSupported(type),
+    );
     const parts = [];
     const mine = (recorder = new MediaRecorder(stream, kind ? { mimeType: kind } : {}));
     let complete = false;

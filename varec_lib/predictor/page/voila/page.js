@@ -7,6 +7,7 @@ const varec = (() => {
   let over = false; // it will not be any more
   let leaving = false;
   let lostSince = 0;
+  let started = null; // the server, by its own word
   let line = null; // the connection to the kernel
   let next = 0; // look, later
 
@@ -33,11 +34,20 @@ const varec = (() => {
     notice(title, text, "Reload the page").querySelector("button").focus();
   }
 
+  const restarted = () =>
+    end(
+      "The server was started again.",
+      "The predictor of this page ended with it. Your answers are kept; reload to go on.",
+    );
+
   const asleep = () =>
-    end("This page has been asleep.", "Nothing happened here for a while, so its predictor was stopped. Reload to go on.");
+    end(
+      "This page has been asleep.",
+      "Nothing happened here for a while, so its predictor was stopped. Your answers are kept; reload to go on.",
+    );
 
   const died = () =>
-    end("The predictor has stopped.", "It may have run out of memory. Reload the page to start another.");
+    end("The predictor has stopped.", "It may have run out of memory. Your answers are kept; reload to start another.");
 
   const failed = () => {
     end("The predictor could not start.", "Whoever runs this page finds the reason where varec app was started.");
@@ -54,11 +64,15 @@ const varec = (() => {
       answer = await fetch(`${baseUrl}api/kernels/${kernelId}`, { cache: "no-store" });
     } catch {
       lostSince ||= Date.now();
-      if (Date.now() - lostSince > 120_000) return end("The connection is lost.", "The server does not answer any more.");
+      if (Date.now() - lostSince > 120_000)
+        return end("The connection is lost.", "The server does not answer any more.");
       notice("The connection is lost.", "Trying to reach the server again …");
       next = setTimeout(look, 3000);
       return;
     }
+    const start = answer.headers.get("X-Varec-Started");
+    started ??= start;
+    if (start !== started) return restarted();
     if (!answer.ok) return asleep();
     if (line?.readyState === WebSocket.OPEN) return found();
     if (lostSince) next = setTimeout(look, 3000); // until it is open again
@@ -72,6 +86,10 @@ const varec = (() => {
   function leave() {
     if (find("jupyter-config-data")) navigator.sendBeacon(`${config().baseUrl}voila/api/shutdown/${config().kernelId}`);
   }
+
+  /* Voilà brings older modules of JupyterLab than its extensions ask for. They work, so nobody need be warned. */
+  const { warn } = console;
+  console.warn = (...what) => /^(Uns|No s)atisf(ied|ying) version/.test(what[0]) || warn.apply(console, what);
 
   window.WebSocket = class extends WebSocket {
     constructor(...address) {
@@ -91,9 +109,13 @@ const varec = (() => {
       ready = true;
       find("loading").hidden = true;
       find("predictor").removeAttribute("aria-busy");
+      look();
     });
     observer.observe(find("predictor"), { childList: true, subtree: true });
-    setTimeout(() => !ready && !over && (find("status").textContent = "Still starting. The first time takes longest …"), 15_000);
+    setTimeout(
+      () => !ready && !over && (find("status").textContent = "Still starting. The first time takes longest …"),
+      15_000,
+    );
   }
 
   /* Files dropped beside the predictor are meant for it; browsers would open them, and leave the page. */

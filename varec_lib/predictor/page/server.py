@@ -1,7 +1,4 @@
-"""Voilà as a house with few doors: one kernel for each open page, so many and no more, and nothing else to be had.
-
-`app` says what is served; here is how. Of Voilà's addresses only those remain that the page needs.
-"""
+"""A locked-down Voilà: one kernel for each open page, no files, no other notebooks (`app` says what is served)."""
 
 import asyncio
 import errno
@@ -9,28 +6,26 @@ import ipaddress
 import signal
 import socket
 import threading
+import time
 import webbrowser
-from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlencode
 
 import jinja2
-from jupyter_server._tz import utcnow
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupyterlab_server.themes_handler import ThemesHandler
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from tornado.websocket import WebSocketClosedError
-from traitlets import Bool, Float, Integer, Unicode
+from traitlets import Bool
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import AllowListFileHandler, TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 
 from varec_lib.errors import ConfigError
+from varec_lib.predictor.page.kernels import current_page
 
 TEMPLATES = Path(__file__).with_name("voila")
 POLICY = {  # for browsers: nothing of the page comes from elsewhere, and nothing goes elsewhere
@@ -50,8 +45,6 @@ HEADERS = {
     "Content-Security-Policy": "; ".join(f"{kind} {where}" for kind, where in POLICY.items()),
     "Referrer-Policy": "same-origin",
 }
-GOING_AWAY, DIED = 1001, 4001  # codes that close a connection; page.js knows the second
-current_page: ContextVar["PageHandler | None"] = ContextVar("current_page", default=None)
 
 
 def is_local(ip: str) -> bool:
@@ -60,74 +53,6 @@ def is_local(ip: str) -> bool:
         return ipaddress.ip_address(ip).is_loopback
     except ValueError:
         return ip == "localhost"
-
-
-class Places(AsyncMappingKernelManager):
-    """The kernels, one for each open page. One too many is refused with 503; a page hears when its kernel ends.
-
-    Beside them, a spare one waits for the next visitor with everything imported, which takes seconds.
-    """
-
-    places = Integer(8, config=True, help="How many pages there may be.")
-    patience_s = Float(3.0, config=True, help="How long to wait for one: a page that is loaded anew leaves its own.")
-    imports = Unicode(config=True, help="What the spare kernel has run; there is none without.")
-    spare: str | None = None
-
-    async def start_kernel(self, **kwargs) -> str:
-        """A kernel for a page, where there is a place. Ends it where the visitor is gone by then."""
-        await self._place()
-        kernel_id = self._take_spare() or await super().start_kernel(**kwargs)
-        self.prepare_spare(after_s=15)  # the visitor comes first
-        if page := current_page.get():
-            page.kernel_id = kernel_id
-            if page.left:
-                await self.end_kernel(kernel_id, now=True)
-        return kernel_id
-
-    async def _place(self) -> None:
-        deadline = asyncio.get_running_loop().time() + self.patience_s
-        while len({*self._kernels, *self._pending_kernels} - {self.spare}) >= self.places:
-            if asyncio.get_running_loop().time() > deadline:
-                raise web.HTTPError(503, "All places are taken.")
-            await asyncio.sleep(0.1)
-
-    def prepare_spare(self, after_s: float = 0.0) -> None:
-        """Starts a kernel for the next visitor, unless there is one already."""
-        if self.imports:
-            IOLoop.current().call_later(after_s, self._start_spare)
-
-    async def _start_spare(self) -> None:
-        if self.spare is None:
-            self.spare = self.new_kernel_id()
-            run = [f"--IPKernelApp.exec_lines={self.imports}"]
-            await super().start_kernel(kernel_id=self.spare, kernel_name="python3", path="", extra_arguments=run)
-
-    def _take_spare(self) -> str | None:
-        if self.spare not in self:
-            return None
-        kernel_id, self.spare = self.spare, None
-        self.get_kernel(kernel_id).last_activity = utcnow()
-        return kernel_id
-
-    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """Ends the kernel of a page that is not used. The spare one may wait."""
-        if kernel_id != self.spare:
-            await super().cull_kernel_if_idle(kernel_id)
-
-    async def end_kernel(self, kernel_id: str | None, now: bool = False) -> None:
-        """Ends a kernel, unless that is under way; `now` does not ask it to."""
-        if kernel_id in self and kernel_id not in self._pending_kernels:
-            await self.shutdown_kernel(kernel_id, now=now)
-
-    def remove_kernel(self, kernel_id: str):
-        """Forgets an ended kernel, and closes the connections of its page, which look there then."""
-        code = GOING_AWAY if self.get_kernel(kernel_id).shutting_down else DIED
-        for connection in list(ZMQChannelsWebsocketConnection._open_sockets):
-            if connection.kernel_id == kernel_id:
-                connection.websocket_handler.close(code)
-        if kernel_id == self.spare:
-            self.spare = None
-        return super().remove_kernel(kernel_id)
 
 
 class PageHandler(TornadoVoilaHandler):
@@ -199,7 +124,11 @@ class Server(Voila):
         settings["jinja2_env"].loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(TEMPLATES), loader])
         if is_local(self.ip) and not self.guarded and not self.open_to_all:
             settings["allow_remote_access"] = False  # another site's name for this computer leads nowhere
-        return settings | {"headers": HEADERS, "compress_response": True, "log_function": lambda handler: None}
+        return settings | {
+            "headers": HEADERS | {"X-Varec-Started": str(time.time_ns())},
+            "compress_response": True,
+            "log_function": lambda handler: None,
+        }
 
     def init_handlers(self) -> list:
         """Voilà's addresses but those of files, themes and templates."""
@@ -226,7 +155,6 @@ class Server(Voila):
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._handle_signal_stop)
-        self.ioloop.add_callback(self.kernel_manager.prepare_spare)
         print(f"The page is at {self.address()} until Ctrl-C ends it.", flush=True)
         if self.open_browser:
             threading.Thread(target=webbrowser.open, args=(self.address(),), daemon=True).start()

@@ -1,52 +1,131 @@
-"""Videos that wait for an answer, and the thread that gives it: one after the other, each in its own sandbox."""
+"""Videos in line for an answer: they arrive in pieces, wait, and are answered one after the other by one thread."""
 
 import re
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-import numpy as np
-import torch
 from traitlets.log import get_logger
 
-from varec_lib.errors import VarecError, VideoError
-from varec_lib.evaluation.metrics import wilson_interval
-from varec_lib.predictor.along import Prediction
-from varec_lib.predictor.choices import Choice
-from varec_lib.predictor.job import Job
-from varec_lib.predictor.predict import Predictor
-from varec_lib.predictor.sandbox import Cancelled, GuardedVideo, Limits, preview
-from varec_lib.predictor.upload import Upload
+from varec_lib.errors import VarecError, VideoError, WeightsError
+from varec_lib.predictor.page.answer import Answer, Progress, answer
+from varec_lib.predictor.page.choices import Choice
+from varec_lib.predictor.sandbox import Cancelled, Limits, check_size
+from varec_lib.predictor.windows import Prediction
 
-ENDED = ("done", "failed", "cancelled")  # states of videos that have their answer
-STEP_S = 1.0  # from one window to the next, at least: short ones side by side would take longer than they tell
-MOST_WINDOWS = 30  # of a video: longer ones have theirs further apart
+State = Literal["uploading", "waiting", "loading", "predicting", "done", "failed", "cancelled"]  # the page's words, too
+ENDED = ("done", "failed", "cancelled")
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
 STALLED_S = 60.0  # without a piece of a video that is on its way
 MOST_WAITING = 8  # videos that are not answered yet
+NO_ROOM = "there is no room for it here. Try a smaller video."
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
+NO_WEIGHTS = "its weights are not here and could not be fetched; see where the page was started, or `varec weights`."
 TOO_MANY = "too many videos are waiting already; send it again later."
 # A file with its folders, whose names may have spaces; neither an address nor "a/b".
 PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^\s/:]+(?: [^\s/:(),]*[^\s/:(),.])*/)*([^\s/:]+)")
 
 
-class Jobs:
-    """All videos of one page. `changed` is called when a row changes, `progress` with a job and the share done."""
+class Upload:
+    """A file that arrives in pieces, into a temporary file without a name: it vanishes with the process.
 
-    def __init__(self, limits: Limits, changed: Callable[[], None], progress: Callable[[Job, float], None]) -> None:
+    `size` is what was announced; no more than that, and than the limits, is taken. `latest` is when its latest piece
+    came, by the monotonic clock.
+    """
+
+    def __init__(self, size: int, limits: Limits) -> None:
+        """Raises `VideoError` where the announced size is none that is taken, or nothing can be kept here."""
+        check_size(size, limits)
+        self.size, self.received, self.latest = size, 0, time.monotonic()
+        try:
+            self.file = tempfile.TemporaryFile()
+        except OSError as error:
+            raise VideoError(NO_ROOM) from error
+
+    def add(self, offset: int, data: bytes | memoryview) -> int:
+        """The next piece; returns how many bytes are here now. Raises `VideoError` for a wrong piece."""
+        if offset != self.received or self.received + len(data) > self.size:
+            raise VideoError("its pieces do not fit together; send it again.")
+        try:
+            self.file.write(data)
+        except OSError as error:
+            raise VideoError(NO_ROOM) from error
+        self.received += len(data)
+        self.latest = time.monotonic()
+        return self.received
+
+    def complete(self) -> None:
+        """Says that all pieces were sent. Raises `VideoError` where some are missing."""
+        if self.received != self.size:
+            raise VideoError("a part of it is missing; send it again.")
+        try:
+            self.file.flush()
+        except OSError as error:
+            raise VideoError(NO_ROOM) from error
+
+    def close(self) -> None:
+        """Gives its room back."""
+        with suppress(OSError):  # what does not fit any more
+            self.file.close()
+
+
+@dataclass(eq=False)
+class Job:
+    """One question to a model about a video; `video` is the same for all questions about one."""
+
+    key: str
+    name: str  # as the page shows it, never a path
+    state: State
+    video: str = ""
+    source: Callable[[], BinaryIO] | None = None  # opens it again, where it lies on the server
+    upload: Upload | None = None
+    file: BinaryIO | None = None
+    choice: Choice | None = None
+    wants_preview: bool = False
+    sentence: str = ""  # why it failed, or what is to be known of the answer
+    answer: Answer | None = None
+    preview: bytes = b""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The answer under the video's name."""
+        return self.answer and replace(self.answer.prediction, path=Path(self.name))
+
+    def row(self) -> dict[str, Any]:
+        """What a table shows of it."""
+        found = self.answer
+        label, share = found.prediction.top[0] if found else ("", 0.0)
+        return {
+            "key": self.key, "name": self.name, "state": self.state, "sentence": self.sentence,
+            "video": self.video or self.key, "again": self.source is not None,
+            "model": self.choice.label if self.choice else "", "choice": self.choice.name if self.choice else "",
+            "label": label, "share": share, "sure": found and found.sure, "seconds": found.seconds if found else 0.0,
+            "preview": bool(self.preview),
+        }  # fmt: skip
+
+
+class Queue:
+    """All videos of one page. `changed` is called when a row changes, `progress` with the job at work."""
+
+    def __init__(self, limits: Limits, changed: Callable[[], None], progress: Callable[[Job, Progress], None]) -> None:
         self.limits, self.changed, self.progress = limits, changed, progress
         self.all: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
         self.working = False
         self.lock = threading.Lock()
 
-    def begin(self, key: str, name: str, size: int) -> None:
+    def begin(self, key: str, name: str, size: int, video: str = "") -> None:
         """A video that will arrive in pieces. One that cannot be taken gets a sentence at once."""
         self._give_up_stalled()
-        job = self._listed(Job(key, name, "uploading"))
+        job = self._listed(Job(key, name, "uploading", video))
         try:
             if self._full():
                 raise VideoError(TOO_MANY)
@@ -95,20 +174,23 @@ class Jobs:
         job.choice, job.wants_preview, job.file = choice, wants_preview, job.upload.file
         self._enqueue(job)
 
-    def add(self, key: str, name: str, file: BinaryIO, choice: Choice) -> Job:
-        """A file that is here already, and open; it is closed when it was answered."""
-        job = self._listed(Job(key, name, "waiting", choice=choice, wants_preview=True))
-        if self._full():
-            file.close()
-            self._end(job, "failed", TOO_MANY)
+    def add(self, key: str, name: str, source: Callable[[], BinaryIO], choice: Choice, video: str = "") -> Job:
+        """A video that is on the server already; `source` opens it, and it is closed when it was answered."""
+        job = self._listed(Job(key, name, "waiting", video, source, choice=choice, wants_preview=True))
+        try:
+            if self._full():
+                raise VideoError(TOO_MANY)
+            job.file = source()
+        except VideoError as error:
+            job.source = None
+            self._end(job, "failed", str(error))
             self.changed()
             return job
-        job.file = file
         self._enqueue(job)
         return job
 
     def refuse(self, key: str, name: str, sentence: str) -> None:
-        """A video that there is no file for."""
+        """A video that there is no model for."""
         self._end(self._listed(Job(key, name, "waiting")), "failed", sentence)
         self.changed()
 
@@ -143,7 +225,9 @@ class Jobs:
         for old in ended[: max(len(self.all) - KEPT_JOBS, 0)]:
             del self.all[old.key]
         for old in ended[:-KEPT_PICTURES]:
-            old.pictures, old.preview = [], b""
+            old.preview = b""
+            if old.answer:
+                old.answer.pictures.clear()
         return job
 
     def _enqueue(self, job: Job) -> None:
@@ -182,76 +266,33 @@ class Jobs:
                     return
                 job.state = "predicting"
             self._tell(self.changed)
-            self._predict(job, predictor)
-            if job.wants_preview:
-                job.state = "done"  # the answer does not wait for it
-                self._tell(self.changed)
-                job.preview = self._preview(job.file)
-            self._end(job, "done", job.sentence)
+            job.answer, job.preview = answer(
+                job.file,
+                predictor,
+                self.limits,
+                lambda progress: self._tell(self.progress, job, progress),
+                cancelled=job.cancelled,
+                wants_preview=job.wants_preview,
+            )
+            self._end(job, "done", job.answer.sentence)
         except Cancelled:
             self._end(job, "cancelled")
+        except WeightsError as error:  # names folders, and what to do in them: for whoever runs this
+            get_logger().warning("%s", error)
+            self._end(job, "failed", NO_WEIGHTS)
         except VarecError as error:
             self._end(job, "failed", str(error))
         except Exception:  # whatever it is, the page lives on and the next video gets its answer
             get_logger().exception("A prediction failed.")  # in a kernel: the server's log, never the page
             self._end(job, "failed", FAILED_INSIDE)
 
-    def _preview(self, file: BinaryIO) -> bytes:
-        try:
-            return preview(file, self.limits)
-        except Exception:  # no room, no ffmpeg, ...: an answer is worth more than its preview
-            get_logger().exception("A preview could not be made.")
-            return b""
-
-    def _predict(self, job: Job, predictor: Predictor) -> None:
-        clips, start = predictor.model.clip_spec, time.perf_counter()
-        with GuardedVideo(
-            job.file, short_side=clips.short_side, rate=clips.fps, limits=self.limits, cancelled=job.cancelled
-        ) as video:
-            along = predictor.along(video.fps, hop=0.5, apart_s=STEP_S, seen=job.see)
-            expected = video.frames * min(along.rate / video.fps, 1) if video.fps else video.frames
-            along.spread(round(expected), MOST_WINDOWS)
-            told = start
-            for count, frame in enumerate(video, start=1):
-                # Whole pictures can be large: those of a model that wants them whole are made small as they come.
-                along.add(frame if clips.short_side else _cropped(frame, predictor), video.reached_s)
-                if time.perf_counter() - told > 0.25:
-                    told = time.perf_counter()
-                    if expected:
-                        self._tell(self.progress, job, min(count / expected, 1.0))
-            top, segments = along.finish()
-        job.seconds, job.pictures = time.perf_counter() - start, along.shown
-        metrics = predictor.model.checkpoint.metrics
-        sure_above, right, videos = (metrics.get(name) for name in ("sure_above", "sure_right", "sure_videos"))
-        job.sure_above = sure_above if isinstance(sure_above, int | float) else None
-        if isinstance(right, int) and isinstance(videos, int) and 0 < videos >= right >= 0:
-            low, high = wilson_interval(right, videos)
-            job.sure_rests_on = {"right": right, "videos": videos, "low": float(low), "high": float(high)}
-        job.sentence = _left_out(video, segments[-1].end_s)
-        job.prediction = Prediction(Path(job.name), top, segments)
-
-    def _end(self, job: Job, state: str, sentence: str = "") -> None:
+    def _end(self, job: Job, state: State, sentence: str = "") -> None:
         """The page gets a sentence without the folders of this computer. What has ended stays as it is."""
         if job.ended.is_set():
             return
-        job.release()
-        if state != "done":
-            job.prediction, job.pictures = None, []
+        for file in (job.upload, job.file):
+            if file:
+                file.close()
+        job.upload = job.file = None
         job.state, job.sentence = state, PATH.sub(r"\1", sentence)
         job.ended.set()
-
-
-def _left_out(video: GuardedVideo, seconds: float) -> str:
-    """What is to be known of an answer that covers the first `seconds`; empty where that is all."""
-    if video.cut:
-        return f"Only its first {seconds:.0f} seconds were looked at."
-    tolerated_s = max(1.0, 0.1 * video.promised_s)  # headers are not exact, and the last frame may have been left out
-    if 0 < video.reached_s < video.promised_s - tolerated_s:
-        reached, promised = f"{video.reached_s:.1f}", f"{video.promised_s:.1f}"
-        return f"Its pictures end after {reached} of the {promised} seconds that it should have; it may be cut short."
-    return ""
-
-
-def _cropped(frame: np.ndarray, predictor: Predictor) -> np.ndarray:
-    clip = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
-    return predictor.model.clip_spec.crop(clip).permute(1, 2, 0).numpy()

@@ -1,0 +1,49 @@
+// Small things that all parts of the page use: elements, icons, numbers in words.
+
+// An element with properties, attributes and children; null children are left out.
+function h(tag, properties, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element && name !== "class") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+function icon(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
+  svg.firstChild.setAttribute("d", path);
+  return svg;
+}
+
+const shown = (label) => label.replaceAll("_", " ");
+const time = (seconds) => `${seconds.toFixed(1)} s`;
+const stillness = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+function percent(share) {
+  if (share < 0.01) return "<1 %";
+  return share < 1 && share >= 0.995 ? ">99 %" : `${Math.round(100 * share)} %`;
+}
+
+function download(text, name, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const link = h("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+// JupyterLab takes keys for shortcuts unless the element that has the focus says no. Those with Ctrl or Cmd (save,
+// above all) stay JupyterLab's.
+function keepPlainKeys(root, signal) {
+  const mark = (event) => {
+    if (!root.contains(event.target)) return;
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !event.ctrlKey && !event.metaKey);
+  };
+  window.addEventListener("keydown", mark, { capture: true, signal });
+}
