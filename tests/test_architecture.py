@@ -8,11 +8,11 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 # Whoever imports stands below: chapters, and the modules of each.
 ORDER = """
-    errors files config plots
+    errors files download config plots
     data: sampling thinning stick_motion stick_figures ucf101 decode preview manifest clip_spec dataset doctor
         real_clips stick_actions store_writer store
     models: device precision registry checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
-        weights fetch backbone pretrained __init__
+        packages weights backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
     predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels

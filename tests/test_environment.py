@@ -143,8 +143,7 @@ def test_a_system_that_tells_nothing(without_child, monkeypatch):
 
 
 def test_weights_are_named_once_they_are_here(monkeypatch, tmp_path):
-    from varec_lib.models.fetch import cached_file
-    from varec_lib.models.weights import named_weights
+    from varec_lib.models.weights import cached_file, named_weights
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "absent"))
     assert environment._weights_here() == []

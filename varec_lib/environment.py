@@ -227,8 +227,7 @@ def _precision(lines: Lines) -> str | None:
 
 def _weights_here() -> list[str]:
     """Names of the published weights that need no download."""
-    from varec_lib.models.fetch import cached_file
-    from varec_lib.models.weights import shown_weights
+    from varec_lib.models.weights import cached_file, shown_weights
 
     return [row.name for row in shown_weights() if cached_file(row).is_file()]
 

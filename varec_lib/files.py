@@ -1,4 +1,4 @@
-"""Files that are never half written, locks that say whom one waits for, and room on the disk."""
+"""Files that are never half written, folders that one process fills at a time, and room on the disk."""
 
 import glob
 import os
@@ -14,10 +14,10 @@ from varec_lib.errors import StoreError
 
 @contextmanager
 def replacing(file: Path, *, sync: bool = False) -> Iterator[Path]:
-    """A path beside `file` to write to; what is there at the end takes the file's place in one step.
+    """A path beside `file` to write to, which replaces `file` in one step at the end.
 
-    Killed at any moment, the former file is still there; after an exception the half-written one is not. What killed
-    processes left goes with the next success. With `sync`, all this holds for a loss of power too.
+    A process that is killed leaves the former file as it was; after an exception nothing half-written is left. The next
+    success removes what killed processes left. With `sync`, all this holds for a loss of power too.
     """
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
@@ -25,11 +25,7 @@ def replacing(file: Path, *, sync: bool = False) -> Iterator[Path]:
         if sync:
             with partial.open("rb") as stream:
                 os.fsync(stream.fileno())
-        try:
-            os.replace(partial, file)
-        except FileNotFoundError:
-            if not file.exists():  # else a worker that outlived its killed process wrote the same, and cleared up
-                raise
+        os.replace(partial, file)
     except BaseException:
         with suppress(OSError):
             partial.unlink()

@@ -47,7 +47,7 @@ def test_stored_features_on_a_gpu(tiny_config, plugin, tmp_path, history_of):
         "store_dir": tmp_path / "store",
     }  # fmt: skip
     train(tiny_config(**settings), progress=False)
-    assert len(list(tmp_path.glob("store/*/features/*.bin"))) == 2
+    assert len(list(tmp_path.glob("store/*/features/*/*/*.bin"))) == 18 + 6
 
 
 def test_tensor_cores_are_used_for_fp32(tiny_config):

@@ -19,8 +19,7 @@ class Options(Settings):
 
 def run(options: Options) -> int:
     """Lists published weights."""
-    from varec_lib.models.fetch import cached_file
-    from varec_lib.models.weights import shown_weights, weights_table
+    from varec_lib.models.weights import cached_file, shown_weights, weights_table
 
     rows = list(weights_table().values()) if options.all else shown_weights()
     files = [cached_file(row) for row in rows]

@@ -17,8 +17,7 @@ class Options(Settings):
 
 def run(options: Options) -> int:
     """Fetches published weights."""
-    from varec_lib.models.fetch import fetch
-    from varec_lib.models.weights import named_weights
+    from varec_lib.models.weights import fetch, named_weights
 
     if not options.names:
         raise ConfigError("Name the weights to fetch: `varec weights` lists them.")

@@ -33,6 +33,7 @@ CLOCK_RATE = (
 AV1 = [cv2.VideoWriter_fourcc(*code) for code in ("av01", "AV01")]  # in MP4 and WebM
 RATE_FRAMES = 100  # frames whose times then give the rate: three seconds of a camera, decoded in less than one
 OnFrame = Callable[[np.ndarray, float], None]  # takes a frame and its time in seconds
+FIRST_ONLY = 1e-9  # fps at which only the first frame of a video is kept
 NO_FILE = "no such file. Check the name in the CSV, or the folder."
 
 
@@ -105,16 +106,7 @@ def probe(path: Path | str) -> VideoInfo:
 
     Raises `VideoError` where the file is missing, empty, not a video, or holds no decodable frame.
     """
-    with _open(path) as capture:
-        if not capture.grab():
-            raise _undecodable(path, capture)
-        ok, first = capture.retrieve()
-        if not ok:
-            raise VideoError(f"{path}: the first frame cannot be decoded. Copy or download the file again.")
-        frames = 1
-        while capture.grab():
-            frames += 1
-        return VideoInfo(frames, frame_rate(path, capture), *first.shape[:2], _promised_frames(capture))
+    return decode_video(path, lambda frame, time_s: None, short_side=0, fps=FIRST_ONLY)
 
 
 def _promised_frames(capture: cv2.VideoCapture) -> int:

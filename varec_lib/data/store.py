@@ -236,5 +236,7 @@ def _stored(settings: dict[str, Any], video: tuple[str, str, Path]) -> OSError |
     """Stores a video; an error is returned, because one that a worker raises arrives as text only."""
     try:
         store_video(*video, **settings)
+    except FileNotFoundError as error:  # unless a worker that outlived its killed process was faster, and cleared up
+        return None if video[2].exists() else error
     except OSError as error:
         return error

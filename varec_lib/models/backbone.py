@@ -11,9 +11,8 @@ from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError, WeightsError
-from varec_lib.models.fetch import fetch
 from varec_lib.models.frame_average import FrameEncoder
-from varec_lib.models.weights import named_weights, weights_for, weights_table
+from varec_lib.models.weights import fetch, named_weights, weights_for, weights_table
 
 
 @dataclass(frozen=True)

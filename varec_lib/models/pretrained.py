@@ -8,9 +8,8 @@ from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
 from varec_lib.models.backbone import channels_last, read_state_dict
 from varec_lib.models.checkpoint import Checkpoint, LoadedModel
-from varec_lib.models.fetch import fetch
 from varec_lib.models.registry import build_model, model_entry
-from varec_lib.models.weights import weights_for
+from varec_lib.models.weights import fetch, weights_for
 
 CLASSIFIERS = ("i3d", "r3d18")  # models with weights for Kinetics-400's classes
 # Top probability from which on an answer counts as sure, by `sure_above`. For I3D it was fitted here, as nobody's

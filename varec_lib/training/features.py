@@ -9,7 +9,6 @@ a computation that was killed goes on where it stopped, and a changed video has 
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +75,8 @@ class FeatureFeed(ClipFeed):
             if damaged := sum(files[number].exists() for number in missing):
                 print(f"The stored features of {damaged} {split} clips are damaged and computed again.")
             if missing:
-                self._compute(model, split, clips, [(keys[number], files[number]) for number in missing])
+                chosen = [keys[number] for number in missing]
+                self._compute(model, split, clips, chosen, [files[number] for number in missing])
         return files
 
     def _files(self, model: nn.Module, split: str, keys: list) -> list[Path]:
@@ -100,14 +100,14 @@ class FeatureFeed(ClipFeed):
         names = (hashlib.blake2b(clip.encode(), digest_size=12).hexdigest() for clip in clips)
         return [file_of(folder, name) for name in names]
 
-    def _compute(self, model: nn.Module, split: str, clips: Dataset, missing: list[tuple[Any, Path]]) -> None:
+    def _compute(self, model: nn.Module, split: str, clips: Dataset, keys: list, files: list[Path]) -> None:
         device, spec = self.accelerator.device, self.checkpoint.clip_spec
         loader = DataLoader(
-            clips, clips_at_a_time(spec, self.config.batch_size), sampler=[key for key, _ in missing],
+            clips, clips_at_a_time(spec, self.config.batch_size), sampler=keys,
             num_workers=self.config.num_workers, generator=torch.Generator(),
         )  # fmt: skip
-        files = iter([file for _, file in missing])
-        bar = tqdm(total=len(missing), desc=f"features of {split}", unit="clip", leave=False, disable=not self.progress)
+        left = iter(files)
+        bar = tqdm(total=len(files), desc=f"features of {split}", unit="clip", leave=False, disable=not self.progress)
         with bar, torch.inference_mode(), autocast(self.precision, device):
             for number, batch in enumerate(loader):
                 if isinstance(batch, TrainBatch):
@@ -116,14 +116,17 @@ class FeatureFeed(ClipFeed):
                     pixels = spec.normalise(batch[0][:, 0].to(device))
                 features = model.features(pixels).float().cpu().numpy()
                 if number == 0:
-                    need = len(missing) * features[0].nbytes
-                    check_room(
-                        missing[0][1].parents[1], need, "another --store_dir, fewer --fixed_views, or --store off"
-                    )
-                    print(f"Computing the features of {len(missing)} {split} clips once: {gigabytes(need)}", flush=True)
+                    self._announce(split, files, features[0].nbytes)
                 for values in features:
-                    _write(next(files), values)
+                    _write(next(left), values)
                 bar.update(len(features))
+
+    def _announce(self, split: str, files: list[Path], clip_bytes: int) -> None:
+        """Says how much disk the features will take; refuses if there is less."""
+        need = len(files) * clip_bytes
+        check_room(files[0].parents[1], need, "another --store_dir, fewer --fixed_views, or --store off")
+        what = f"the frozen backbone's features of {len(files)} {split} clips"
+        print(f"Computing {what} once: {gigabytes(need)}", flush=True)
 
 
 def _is_whole(file: Path) -> bool:

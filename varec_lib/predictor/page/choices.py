@@ -10,9 +10,8 @@ from typing import Any
 from varec_lib.errors import CheckpointError, ConfigError
 from varec_lib.evaluation.metrics import wilson_interval
 from varec_lib.models.checkpoint import Checkpoint, read_description
-from varec_lib.models.fetch import cached_file
 from varec_lib.models.pretrained import CLASSIFIERS, kinetics_classes
-from varec_lib.models.weights import weights_for
+from varec_lib.models.weights import cached_file, weights_for
 from varec_lib.predictor.predict import Predictor
 from varec_lib.training.experiment import Experiment, finished_experiments
 
