@@ -70,7 +70,7 @@ def serve(
     if preloaded:
         print("Starting ...", flush=True)
         preload()
-        config.KernelProvisionerFactory.default_provisioner_name = "varec-forked"
+        config.MappingKernelManager.kernel_manager_class = "varec_lib.predictor.page.kernels.ForkedKernelManager"
     config.PasswordIdentityProvider.hashed_password = _hashed(password)
     logging.getLogger("tornado").setLevel(logging.ERROR)
     server = Server.instance(

@@ -13,7 +13,7 @@ from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado import web
 from traitlets import Float, Integer
 
@@ -89,7 +89,7 @@ class Fork:
 
 
 class ForkedKernel(LocalProvisioner):
-    """Starts a kernel by forking; named as an entry point in pyproject.toml, and chosen by `app`."""
+    """Starts a kernel by forking."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
         """Starts the kernel of a command `python -m ipykernel_launcher -f FILE`."""
@@ -100,6 +100,16 @@ class ForkedKernel(LocalProvisioner):
         self.process = Fork(process)
         self.pid = self.pgid = process.pid  # of a session of its own
         return self.connection_info
+
+
+class ForkedKernelManager(ServerKernelManager):
+    """One kernel, started by forking; `app` names this class."""
+
+    async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+        if self.provisioner is None:
+            named = kwargs.get("kernel_id") or self.kernel_id
+            self.provisioner = ForkedKernel(kernel_id=named, kernel_spec=self.kernel_spec, parent=self)
+        return await super()._async_pre_start_kernel(**kwargs)
 
 
 class KernelPool(AsyncMappingKernelManager):
