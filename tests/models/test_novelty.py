@@ -79,12 +79,15 @@ def test_new_clips_of_its_kind_are_accepted_and_others_are_not(novelty):
 
 
 def test_distances_of_training_clips_are_about_one(novelty):
-    assert novelty.distances(clips(200)).square().mean().sqrt() == pytest.approx(1, abs=0.1)
+    assert novelty.distances(clips(200)).square().mean().sqrt() == pytest.approx(0.9, abs=0.15)
 
 
-def test_the_line_leaves_out_as_many_validation_videos_as_it_may(novelty):
-    above = novelty.distances(clips(100, seed=1)) > novelty.unlike_above
-    assert above.sum() == 100 - math.ceil(0.95 * 101)
+def test_the_line_leaves_out_one_validation_video_in_twenty_and_a_single_odd_one_does_not_move_it_far(novelty):
+    assert 0.01 < (novelty.distances(clips(100, seed=1)) > novelty.unlike_above).float().mean() < 0.1
+    flat = torch.full((1, 4, 3, 32, 32), 120, dtype=torch.uint8)
+    train, val = (appearance(clips(count, seed=seed)).numpy() for count, seed in ((200, 0), (30, 1)))
+    usual, moved = fit(train, val), fit(train, np.concatenate([val[:29], appearance(flat).numpy()]))
+    assert usual.unlike_above < moved.unlike_above < moved.distances(flat).item() / 2
 
 
 def test_too_few_videos_have_no_line():

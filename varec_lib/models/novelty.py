@@ -5,7 +5,6 @@ Detecting Out-of-Distribution Samples, 2018, arXiv 1807.03888), but between stat
 network makes of videos it has never met may be just what it makes of its own (docs/results.md compares both).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,8 @@ SIDE = 32  # pixels, to which frames are shrunk, so that the sharpness of a came
 SHARES = (0.25, 0.5, 0.75, 0.95)  # quantiles
 STEP = 1 / 255  # a difference that a file can hold; smaller ones are all alike
 STATISTICS = 3 * 2 * len(SHARES) + 3 + 3 + len(SHARES)
-ACCEPTED = 0.95  # of the model's own validation videos
-ENOUGH = 19  # validation videos: of fewer not even the farthest marks the distance that 95 % of new ones stay below
+DEVIATIONS = 1.645  # that 95 % of a normal distribution stay below
+ENOUGH = 19  # validation videos: fewer say nothing about what one in twenty does
 
 
 def appearance(clips: torch.Tensor) -> torch.Tensor:
@@ -63,7 +62,7 @@ class Novelty:
     unlike_above: float
 
     def distances(self, clips: torch.Tensor) -> torch.Tensor:
-        """How far uint8 clips `(B, T, C, H, W)` are from the training videos: float `(B,)`, typically 1 for these."""
+        """How far uint8 clips `(B, T, C, H, W)` are from the training videos: float `(B,)`, about 1 for these."""
         return _distances(appearance(clips), self.mean, self.whitening)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,21 +80,19 @@ class Novelty:
 def fit(train: np.ndarray, val: np.ndarray) -> Novelty | None:
     """From statistics of training videos `(N, S)` and validation videos `(M, S)`; None where these are too few.
 
-    `unlike_above` is the distance that a further video of the validation set's kind stays below with a probability of
-    `ACCEPTED` (split conformal prediction): of 30 videos the farthest, of 80 the fourth farthest.
+    `unlike_above` is the distance that 95 % of videos of the validation set's kind stay below if the logarithms of
+    theirs are normally distributed. Counting instead would make it the farthest of 30, and a single odd video is far.
     """
-    place = math.ceil(ACCEPTED * (len(val) + 1))
     if len(val) < ENOUGH or len(train) < 2:
         return None
     mean, spread = train.mean(axis=0), np.sqrt(train.var(axis=0) + 1e-4)  # something that never varies counts, too
-    correlation = 0.9 * np.cov((train - mean).T / spread[:, None]) + 0.1 * np.eye(
-        STATISTICS
-    )  # few videos tell it badly
+    shrunk = 0.3  # because few videos tell little of how statistics hang together
+    correlation = (1 - shrunk) * np.cov((train - mean).T / spread[:, None]) + shrunk * np.eye(STATISTICS)
     values, vectors = np.linalg.eigh(correlation)
     whitening = (vectors / np.sqrt(values * STATISTICS)).T / spread
     mean, whitening = mean.astype(np.float32), whitening.astype(np.float32)
-    found = np.sort(_distances(torch.from_numpy(val.astype(np.float32)), mean, whitening).numpy())
-    return Novelty(mean, whitening, float(found[place - 1]))
+    found = _distances(torch.from_numpy(val.astype(np.float32)), mean, whitening).clamp(min=1e-3).log().double()
+    return Novelty(mean, whitening, float((found.mean() + DEVIATIONS * found.std()).exp()))
 
 
 def _distances(statistics: torch.Tensor, mean: np.ndarray, whitening: np.ndarray) -> torch.Tensor:
