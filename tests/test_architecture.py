@@ -11,7 +11,7 @@ ORDER = """
     errors files download config plots
     data: sampling thinning stick_motion stick_figures ucf101 decode preview manifest clip_spec dataset doctor
         real_clips stick_actions store_writer store
-    models: device precision registry checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
+    models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench

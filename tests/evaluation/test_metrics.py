@@ -131,7 +131,8 @@ def test_interval_of_a_single_group_or_of_perfect_answers_is_a_point(predictions
 def test_report_is_complete_plain_json(five):
     results = json.loads(json.dumps(report(five), allow_nan=False))
     assert results.keys() == {
-        "num_videos", "views", "top1", "top5", "top5_counts_classes", "top1_ci95", "per_class", "confusion", "classes",
+        "num_videos", "views", "top1", "top5", "top5_counts_classes", "top1_ci95", "accepted", "per_class", "confusion",
+        "classes",
     }  # fmt: skip
     assert (results["num_videos"], results["views"], results["classes"]) == (5, 1, ["a", "b", "c"])
     assert (results["top1"], results["top5"], results["top5_counts_classes"]) == (pytest.approx(0.6), 1.0, 3)

@@ -55,6 +55,16 @@ def films(tmp_path_factory, write_video, ffmpeg) -> dict[str, Path]:
     return found
 
 
+def newest_fork() -> psutil.Process:
+    """The process behind the page of `varec app` that was opened last."""
+    forks = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "multiprocessing.forkserver" in " ".join(process.cmdline()):
+                forks += process.children()
+    return max(forks, key=lambda process: process.create_time())
+
+
 def test_a_dropped_video_of_30_mb_arrives_whole(desk, films):
     assert films["large"].stat().st_size >= 30e6
     shares = []
@@ -222,6 +232,125 @@ def test_another_model_can_be_chosen(desk, films):
     assert options[1].startswith("Frame average · ")
 
 
+def test_a_model_has_a_card(desk):
+    card = desk.page.locator(".vp-model")
+    assert "Trained on" in card.inner_text() and "right on 90 % of 40 validation videos" in card.inner_text()
+    card.get_by_text("The 8 actions it knows").click()
+    assert card.locator("li:visible").count() == 8
+    card.get_by_label("Search").fill("DOWN")
+    assert card.locator("li:visible").all_inner_texts() == ["put down", "sit down"]
+    card.get_by_label("Search").fill("swimming")
+    card.get_by_text("It does not know such an action.").wait_for()
+    card.get_by_label("Search").fill("")
+    card.get_by_text("The 8 actions it knows").click()
+
+
+def test_another_model_is_asked_about_the_answer_that_is_shown(desk, films):
+    desk.choose(films["again"])
+    desk.answer("again.mp4")
+    ask = desk.page.get_by_label("Another model")
+    ask.select_option(label=next(text for text in ask.locator("option").all_inner_texts() if "Frame average" in text))
+    desk.page.get_by_role("button", name="Ask it").click()
+    said = desk.page.locator(".vp-slot-others table")
+    said.locator("tr").nth(1).wait_for(timeout=WAIT_MS)
+    assert [text.split(" · ")[0] for text in said.locator("th").all_inner_texts()] == ["CNN+LSTM", "Frame average"]
+    assert "by Frame average" in desk.page.locator(".vp-took").inner_text()
+    said.get_by_role("button").first.click()
+    desk.page.locator(".vp-took").get_by_text("by CNN+LSTM").wait_for()
+    desk.page.locator(".vp-samples button").first.click()  # and of what lies on the server
+    desk.answer(desk.page.locator(".vp-samples button").first.inner_text().replace(" ", "_"))
+    desk.page.get_by_role("button", name="Ask it").click(trial=True)
+
+
+def test_keys_walk_along_the_timeline(desk, films):
+    desk.choose(films["long"])
+    desk.answer("long.mp4")
+    windows = desk.page.locator(".vp-track button")
+    windows.nth(4).wait_for()
+    widths = windows.evaluate_all("buttons => buttons.map((button) => button.clientWidth)")
+    assert max(widths) - min(widths) <= 1  # windows of equal time
+    assert windows.evaluate_all("buttons => buttons.map((button) => button.tabIndex)") == [0, -1, -1, -1, -1]
+    windows.first.focus()
+    for key, chosen in (("ArrowRight", 1), ("End", 4), ("ArrowRight", 4), ("ArrowLeft", 3), ("Home", 0)):
+        desk.page.keyboard.press(key)
+        assert (
+            windows.evaluate_all("buttons => buttons.map((b) => b.getAttribute('aria-pressed'))").index("true")
+            == chosen
+        )
+        assert desk.page.evaluate("() => document.activeElement.getAttribute('aria-pressed')") == "true"
+    label = windows.first.get_attribute("aria-label")
+    share = desk.page.locator(".vp-verdict .vp-share").inner_text()
+    assert label.endswith(f", {share}") and desk.page.locator(".vp-bar-share").first.inner_text() == share
+    desk.page.get_by_text("saw, 0.0 s to 4.0 s").wait_for()
+
+
+def test_an_answer_survives_a_reload(opened, browser, app_url, films):
+    desk = opened(browser, "app", app_url)
+    desk.choose(films["long"])
+    before = desk.answer("long.mp4")
+    desk.page.locator(".vp-track").wait_for()
+    best = desk.page.locator(".vp-best").inner_text()
+    desk.page.reload()
+    desk.page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
+    after = desk.answer("long.mp4")
+    assert best in before and best in after and "Kept in this browser" in after
+    assert desk.page.locator(".vp-track button").count() == 5
+    desk.page.locator(".vp-track button").nth(2).click()  # it can be walked along, without a kernel that knows it
+    assert "4.0 s to 8.0 s" in desk.page.locator(".vp-result").inner_text()
+    assert desk.page.locator(".vp-result video").count() == 0
+    desk.choose(films["short"])
+    assert "%" in desk.answer("short.mp4") and desk.page.locator("tbody tr").count() >= 2
+    desk.page.get_by_role("button", name="Clear all").click()
+    desk.page.reload()
+    desk.page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
+    assert "The answer appears here." in desk.page.locator(".vp-result").inner_text()
+    desk.page.context.close()
+
+
+def test_leaving_with_work_under_way_asks(opened, browser, app_url, films):
+    desk, asked = opened(browser, "app", app_url), []
+    desk.choose(films["short"])
+    desk.answer("short.mp4")
+    desk.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    kernel = newest_fork()
+    kernel.suspend()
+    try:
+        desk.choose(films["long"])
+        desk.page.locator(".vp-result").get_by_text("long.mp4").wait_for()
+        desk.page.close(run_before_unload=True)
+        desk.page.wait_for_timeout(500)
+    finally:
+        kernel.resume()
+    assert asked == ["beforeunload"]
+    assert "%" in desk.answer("long.mp4")  # whoever stays gets the answer
+    desk.page.context.close()
+
+
+def test_the_console_of_the_browser_stays_empty(opened, browser, app_url, films):
+    context, said = browser.new_context(), []
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text) if message.type in ("warning", "error") else None)
+    page.goto(app_url)
+    page.locator(".vp-zone").wait_for(timeout=3 * WAIT_MS)
+    page.wait_for_timeout(500)
+    assert said == []
+    context.close()
+
+
+@pytest.mark.parametrize("desk", ["lab"], indirect=True)
+def test_jupyterlab_saves_with_the_focus_in_the_widget(desk):
+    """Plain keys are the widget's, those with Ctrl JupyterLab's."""
+    desk.page.evaluate(
+        "() => { window.saved = 0; window.jupyterapp.commands.commandExecuted.connect((_, { id }) =>"
+        " { window.saved += id === 'docmanager:save'; }); }"
+    )
+    for focused in (desk.page.locator(".vp-zone"), desk.page.get_by_label("Or a file on the server")):
+        before = desk.page.evaluate("window.saved")
+        focused.focus()
+        desk.page.keyboard.press("Control+s")
+        desk.page.wait_for_function("before => window.saved > before", arg=before)
+
+
 def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
     field = desk.page.get_by_label("Or a file on the server")
     cells = desk.page.locator(".jp-Cell").count()
@@ -238,6 +367,8 @@ def test_what_is_typed_is_no_shortcut_of_jupyterlab(desk):
 def test_by_keyboard_alone(desk, films):
     page = desk.page
     page.get_by_label("Model", exact=True).focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.tagName") == "SUMMARY"  # the actions that it knows
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.className") == "vp-zone"
     outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineWidth")
@@ -366,16 +497,6 @@ def test_files_dropped_beside_the_predictor_are_meant_for_it(opened, browser, ap
     desk.page.context.close()
 
 
-def newest_fork() -> psutil.Process:
-    """The process behind the page of `varec app` that was opened last."""
-    forks = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # it has just ended
-            if "multiprocessing.forkserver" in " ".join(process.cmdline()):
-                forks += process.children()
-    return max(forks, key=lambda process: process.create_time())
-
-
 def test_a_kernel_that_does_not_answer_is_said(opened, browser, app_url, films):
     """A small file, which is sent as a whole before anybody could have answered; after a minute, also that this is all.
 
@@ -395,7 +516,7 @@ def test_a_kernel_that_does_not_answer_is_said(opened, browser, app_url, films):
     try:
         desk.choose(films["short"])
         result = desk.page.locator(".vp-result")
-        result.get_by_text("In line").wait_for()
+        result.get_by_text("Sending").wait_for()
         desk.page.clock.fast_forward("00:21")
         result.get_by_text("The kernel does not answer.").wait_for(timeout=WAIT_MS)
         assert "short.mp4" in result.inner_text()

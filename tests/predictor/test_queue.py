@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
+import numpy as np
 import psutil
 import pytest
 from page import FOLDER, assert_sentence, sandboxes, until_sandboxed
 
 from varec_lib.data.decode import cv2
 from varec_lib.errors import CheckpointError, VideoError, WeightsError
+from varec_lib.models.novelty import STATISTICS, Novelty
 from varec_lib.predictor.page import queue as module
 from varec_lib.predictor.page.choices import Choice
 from varec_lib.predictor.page.queue import (
@@ -322,6 +324,16 @@ def test_sure(queue, predictor, video, metrics, sure):
     job = queue.add("a", "v.avi", lambda: video.open("rb"), Choice("m", "M", lambda: measured))
     assert job.row()["sure"] is None  # before the answer
     assert job.ended.wait(20) and job.row()["sure"] is sure
+
+
+@pytest.mark.parametrize(("above", "unlike"), [(1e9, False), (0.0, True)])
+def test_what_is_unlike_the_training_is_never_sure(queue, predictor, video, above, unlike):
+    novelty = Novelty(np.zeros(STATISTICS, np.float32), np.eye(STATISTICS, dtype=np.float32), above)
+    judging = changed(predictor, metrics={"sure_above": 0.01}, novelty=novelty)
+    job = queue.add("a", "v.avi", lambda: video.open("rb"), Choice("m", "M", lambda: judging))
+    assert job.ended.wait(20) and (job.row()["unlike"], job.row()["sure"]) == (unlike, not unlike)
+    assert judging.predict(video).unlike is judging.predict_along(video).unlike is unlike
+    assert predictor.predict(video).unlike is None  # nobody measured it
 
 
 # Bounds

@@ -308,7 +308,7 @@ def test_the_table(page, video):
     assert [row["video"] for row in rows] == [
         "'=cmd()", "'+1.avi", "'-1.avi", "'@x.avi", 'a,"b".avi', "plain.avi", "broken.avi", "unwanted.avi",
     ]  # fmt: skip
-    assert list(rows[0]) == ["video", "top1", "p1", "top2", "p2", "top3", "p3", "error", "sure", "model"]
+    assert list(rows[0]) == ["video", "top1", "p1", "top2", "p2", "top3", "p3", "error", "sure", "unlike", "model"]
     assert [bool(row["top1"]) for row in rows] == [True] * 6 + [False] * 2
     assert "not a video" in rows[6]["error"] and rows[7]["error"] == "cancelled"
     assert re.fullmatch(r"first_\d{8}-\d{6}", rows[0]["model"])

@@ -96,6 +96,8 @@ def _print_prediction(prediction: "Prediction") -> None:
         print(f"whole video, mean of {len(prediction.segments)} clips up to {prediction.segments[-1].end_s:.1f} s")
     for name, probability in prediction.top:
         print(f"{probability:7.1%}  {name}")
+    if prediction.unlike:
+        print("This is unlike anything the model was trained on; its answer tells little.")
 
 
 def _as_json(prediction: "Prediction") -> dict:
@@ -106,4 +108,5 @@ def _as_json(prediction: "Prediction") -> dict:
     if prediction.error:
         return row | {"error": prediction.error}
     segments = [{"start_s": s.start_s, "end_s": s.end_s, "top": listed(s.top)} for s in prediction.segments]
-    return row | {"top": listed(prediction.top)} | ({"segments": segments} if segments else {})
+    row |= {"top": listed(prediction.top)} | ({"segments": segments} if segments else {})
+    return row | ({} if prediction.unlike is None else {"unlike": prediction.unlike})

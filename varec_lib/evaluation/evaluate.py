@@ -20,8 +20,10 @@ from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import LoadedModel, TrainingData, load_checkpoint
 from varec_lib.models.device import keep_freed_memory
+from varec_lib.models.novelty import ENOUGH, Novelty, appearance, fit
 
 PIXELS = 2**24  # of the clips that go through a network at a time when nothing is trained: 5 of I3D's, 83 of R3D-18's
+LOOKED_AT = 512  # videos of a split, evenly spread over it, that tell how its videos look
 
 
 def clips_at_a_time(clip_spec: ClipSpec, batch_size: int) -> int:
@@ -53,7 +55,7 @@ def predict_table(
     loader = evaluation_loader(
         source, model.clip_spec, views=views, order=order, batch_size=batch_size, num_workers=num_workers
     )
-    return predict_batches(model, loader, table, progress=progress)
+    return predict_batches(model, loader, table, novelty=True, progress=progress)
 
 
 def evaluation_loader(
@@ -70,9 +72,9 @@ def evaluation_loader(
 
 
 def predict_batches(
-    model: LoadedModel, loader: DataLoader, table: pd.DataFrame, *, progress: bool = True
+    model: LoadedModel, loader: DataLoader, table: pd.DataFrame, *, novelty: bool = False, progress: bool = True
 ) -> Predictions:
-    """As `predict_table`, from a loader of its rows that may be used again."""
+    """As `predict_table`, from a loader of its rows that may be used again; they are only judged with `novelty`."""
     model.network.eval()
     keep_freed_memory()
     # An iterator, not the loader: tqdm in a notebook would start a second one, with workers of its own.
@@ -80,9 +82,28 @@ def predict_batches(
     # A copy of the rows: a tensor of a worker is shared memory, and keeps a file open as long as it lives.
     found, views = [], 1
     for clips, rows in bar:
-        found.append((np.array(rows), model.probabilities(clips).numpy()))
+        distances = model.distances(clips) if novelty else None
+        unlike = [] if distances is None else [(distances > model.unlike_above).numpy()]
+        found.append((np.array(rows), model.probabilities(clips).numpy(), *unlike))
         views = clips.shape[1]
     return Predictions.gathered(table, model.classes, gather_object(found), views)
+
+
+def fit_novelty(train: Frames, val: Frames, clip_spec: ClipSpec, *, num_workers: int = 0) -> Novelty | None:
+    """What `LoadedModel.distances` needs, from up to `LOOKED_AT` videos of each split, without any network.
+
+    None, and nothing is read, where there are fewer than `ENOUGH` validation videos. Several processes share the
+    videos, and all return the same. Raises `VideoError`.
+    """
+    if len(val.frames) < ENOUGH:
+        return None
+    statistics, processes = [], PartialState()
+    for source in (train, val):
+        rows = np.linspace(0, len(source.frames) - 1, min(len(source.frames), LOOKED_AT)).round().astype(int)
+        mine = Subset(EvalClips(source, clip_spec), rows[processes.process_index :: processes.num_processes].tolist())
+        loader = make_loader(mine, batch_size=clips_at_a_time(clip_spec, 16), num_workers=num_workers)
+        statistics.append(np.concatenate(gather_object([appearance(clips[:, 0]).numpy() for clips, _ in loader])))
+    return fit(*statistics)
 
 
 def evaluate_checkpoint(

@@ -12,21 +12,29 @@ ENOUGH = 10  # videos that an answer must rest on to count as sure
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities `(N, K)` of N videos, averaged over `views` clips each; `table` has `path, label, group`."""
+    """Class probabilities `(N, K)` of N videos, averaged over `views` clips each; `table` has `path, label, group`.
+
+    `unlike` `(N,)` says which videos are unlike anything the model was trained on; None where nobody measured that.
+    """
 
     table: pd.DataFrame
     classes: list[str]
     probabilities: np.ndarray
     views: int
+    unlike: np.ndarray | None = None
 
     @classmethod
     def gathered(
-        cls, table: pd.DataFrame, classes: list[str], parts: list[tuple[np.ndarray, np.ndarray]], views: int
+        cls, table: pd.DataFrame, classes: list[str], parts: list[tuple[np.ndarray, ...]], views: int
     ) -> "Predictions":
-        """From batches of row numbers and probabilities that cover the rows of `table` in any order, each once."""
-        order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-        probabilities = np.concatenate([values for _, values in parts])[order]
-        return cls(table[["path", "label", "group"]].reset_index(drop=True), classes, probabilities, views)
+        """From batches that cover the rows of `table` in any order, each once.
+
+        A batch is row numbers, probabilities and, where that was measured, `unlike`.
+        """
+        rows, *found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(rows)
+        probabilities, *unlike = (array[order] for array in found)
+        return cls(table[["path", "label", "group"]].reset_index(drop=True), classes, probabilities, views, *unlike)
 
     @property
     def targets(self) -> np.ndarray:
@@ -56,7 +64,9 @@ class Predictions:
     def only(self, labels: list[str]) -> "Predictions":
         """The videos of these classes; the network could still answer any class."""
         keep = self.table["label"].isin(labels).to_numpy()
-        return Predictions(self.table[keep].reset_index(drop=True), self.classes, self.probabilities[keep], self.views)
+        unlike = None if self.unlike is None else self.unlike[keep]
+        kept = self.table[keep].reset_index(drop=True)
+        return Predictions(kept, self.classes, self.probabilities[keep], self.views, unlike)
 
     def as_table(self) -> pd.DataFrame:
         """One row per video: path, label, group, predicted class and its probability."""
@@ -134,9 +144,13 @@ def selective(predictions: Predictions, threshold: float) -> dict[str, float | N
 
 
 def report(predictions: Predictions, threshold: float | None = None) -> dict[str, Any]:
-    """The `test` part of `results.json`; with a threshold from `sure_above`, also what it does to these videos."""
+    """The `test` part of `results.json`; with a threshold from `sure_above`, also what it does to these videos.
+
+    `accepted` is the share of videos that are not unlike the model's training, None where nobody measured that.
+    """
     k = min(5, len(predictions.classes))
     answered = {} if threshold is None else {"selective": selective(predictions, threshold)}
+    unlike = predictions.unlike
     return {
         "num_videos": len(predictions.table),
         "views": predictions.views,
@@ -144,6 +158,7 @@ def report(predictions: Predictions, threshold: float | None = None) -> dict[str
         "top5": predictions.top_k(k),
         "top5_counts_classes": k,
         "top1_ci95": list(top1_interval(predictions)),
+        "accepted": None if unlike is None else 1 - float(unlike.mean()),
         "per_class": per_class(predictions).to_dict(orient="index"),
         "confusion": predictions.confusion().tolist(),
         "classes": predictions.classes,

@@ -18,6 +18,7 @@ from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import CheckpointError
 from varec_lib.files import replacing
 from varec_lib.models.device import default_device, keep_freed_memory
+from varec_lib.models.novelty import Novelty
 from varec_lib.models.precision import autocast, resolve_precision, warn_if_imitated
 from varec_lib.models.registry import build_model
 
@@ -53,7 +54,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself; `data` is None of published weights, and of checkpoints of older versions."""
+    """What a checkpoint says of itself; of published weights and in older checkpoints `data` and `novelty` are None."""
 
     model: str
     arguments: dict[str, Any]  # of the model's builder: backbone, frame_size, num_frames
@@ -62,6 +63,7 @@ class Checkpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     data: TrainingData | None = None
+    novelty: Novelty | None = None  # None also where there were too few validation videos
 
 
 def versions() -> dict[str, str]:
@@ -80,6 +82,7 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
         "metrics": checkpoint.metrics,
         "versions": versions(),
         "data": checkpoint.data and checkpoint.data.to_dict(),
+        "novelty": checkpoint.novelty and checkpoint.novelty.to_dict(),
     }
     copy = {"memory_format": torch.contiguous_format}  # safetensors takes no tensors that share memory (tied weights)
     tensors = {name: tensor.detach().cpu().clone(**copy) for name, tensor in model.state_dict().items()}
@@ -121,6 +124,22 @@ class LoadedModel(NamedTuple):
         warn_if_imitated(precision, device)
         keep_freed_memory()
         return LoadedModel(self.network.to(device).eval(), self.checkpoint, precision)
+
+    @property
+    def unlike_above(self) -> float | None:
+        """The distance above which a clip is unlike anything the model was trained on; None where not measured."""
+        return self.checkpoint.novelty and self.checkpoint.novelty.unlike_above
+
+    @torch.inference_mode()
+    def distances(self, clips: torch.Tensor) -> torch.Tensor | None:
+        """How far from its training, averaged over views: uint8 clips `(B, V, T, C, H, W)` to float `(B,)` on the CPU.
+
+        To be compared with `unlike_above`, and None where that is. The network is not asked.
+        """
+        if self.checkpoint.novelty is None:
+            return None
+        found = self.checkpoint.novelty.distances(clips.flatten(0, 1).to(self.device, non_blocking=True))
+        return found.unflatten(0, clips.shape[:2]).mean(dim=1).cpu()
 
     @torch.inference_mode()
     def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
@@ -187,6 +206,7 @@ def _described(path: Path, metadata: str | None) -> Checkpoint:
             metrics=values["metrics"],
             versions=values["versions"],
             data=TrainingData.from_dict(values["data"]) if values.get("data") else None,
+            novelty=Novelty.from_dict(values["novelty"]) if values.get("novelty") else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its description is incomplete ({error}); it comes from other code.") from error

@@ -45,7 +45,9 @@ class Predictor:
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
-        return Prediction(Path(path), best(self.probabilities(self.clips(path)), self.model.classes, top))
+        clips = self.clips(path)
+        found, far = best(self.probabilities(clips), self.model.classes, top), self.distance(clips)
+        return Prediction(Path(path), found, unlike=self.unlike([] if far is None else [far]))
 
     def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
         """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
@@ -58,15 +60,25 @@ class Predictor:
         header, _ = read_header(path, short_side=clips.short_side)
         windows = self.windows(header.fps, frames=header.promised_frames, top=top, seconds=seconds)
         decode_video(path, windows.add, short_side=clips.short_side, fps=clips.fps)
-        return Prediction(Path(path), *windows.finish())
+        return Prediction(Path(path), *windows.finish(), unlike=self.unlike(windows.distances))
 
     def windows(self, native_fps: float, **options: Any) -> Windows:
         """An answer to be given frame by frame; options as `Windows` has them."""
-        return Windows(self.model.clip_spec, self.model.classes, self.probabilities, native_fps=native_fps, **options)
+        how = {"native_fps": native_fps, "distance": self.distance} | options
+        return Windows(self.model.clip_spec, self.model.classes, self.probabilities, **how)
 
     def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
         """Mean over uint8 clips `(V, T, C, H, W)`: `(K,)`."""
         return self.model.probabilities(clips[None])[0]
+
+    def distance(self, clips: torch.Tensor) -> float | None:
+        """Mean over uint8 clips `(V, T, C, H, W)` of how far they are from the training; None where not measured."""
+        found = self.model.distances(clips[None])
+        return None if found is None else float(found[0])
+
+    def unlike(self, distances: list[float]) -> bool | None:
+        """Whether a video whose clips are so far is unlike anything the model was trained on; None of no distances."""
+        return sum(distances) / len(distances) > self.model.unlike_above if distances else None
 
 
 def find_videos(paths: list[Path]) -> list[Path]:

@@ -32,13 +32,15 @@ class Segment:
 class Prediction:
     """The most probable classes of one video, and of its segments where they were asked for.
 
-    A video that cannot be read has a sentence in `error` instead.
+    `unlike` says whether it is unlike anything the model was trained on, None where nobody measured that. A video that
+    cannot be read has a sentence in `error` instead.
     """
 
     path: Path
     top: Top
     segments: list[Segment] = field(default_factory=list)
     error: str = ""
+    unlike: bool | None = None
 
 
 def best(probabilities: torch.Tensor, classes: list[str], top: int) -> Top:
@@ -88,7 +90,8 @@ class Windows:
     share half of its frames with the one before, or fewer where windows would then start less than `apart_s` apart.
     Of a video of more than `frames` (0: unknown) they are further apart, so that there are not more than MOST_WINDOWS.
     `native_fps` is the video's rate before it was thinned out to the specification's, 0 where it is unknown. `score`
-    gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`.
+    gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`; `distance` how far they are from the training, or
+    None; it is kept in `distances`.
     `on_window` is called with each window's segment and clip, uint8 `(T, C, H, W)`; what it returns is kept in `kept`.
     """
 
@@ -99,6 +102,7 @@ class Windows:
         score: Callable[[torch.Tensor], torch.Tensor],
         *,
         native_fps: float,
+        distance: Callable[[torch.Tensor], float | None] = lambda clips: None,
         frames: int = 0,
         top: int = 5,
         seconds: float = 0.0,
@@ -107,7 +111,7 @@ class Windows:
         on_window: Callable[[Segment, torch.Tensor], Any] | None = None,
     ) -> None:
         self.clip_spec, self.classes, self.score, self.top = clip_spec, classes, score, top
-        self.on_window = on_window
+        self.on_window, self.distance = on_window, distance
         self.rate = native_fps if native_fps > 0 else UNKNOWN_RATE
         if 0 < clip_spec.fps < native_fps:  # of the frames that are kept
             self.rate = clip_spec.fps
@@ -124,6 +128,7 @@ class Windows:
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []
         self.kept: list[Any] = []
+        self.distances: list[float] = []
         self.scored = 0
 
     @property
@@ -162,6 +167,8 @@ class Windows:
         part = self.score(clip[None])
         self.scored = self.clock.count
         segment = Segment(self.times[0], self.clock.now_s, best(part, self.classes, self.top))
+        if (far := self.distance(clip[None])) is not None:
+            self.distances.append(far)
         self.parts.append(part)
         self.segments.append(segment)
         if self.on_window:

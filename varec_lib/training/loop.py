@@ -26,7 +26,7 @@ from varec_lib.training.interrupt import diverged, failures_named, interrupt_as_
 from varec_lib.training.multigrid import RunningStatistics, plan, stage_at
 from varec_lib.training.report import Outcome, epoch_figures, epoch_line, finish, rank
 from varec_lib.training.schedule import LearningRate
-from varec_lib.training.setup import Run, prepare
+from varec_lib.training.setup import Run, prepare, with_novelty
 from varec_lib.training.step import NonFinite, OptimiserStep, average_of, make_optimizer
 
 
@@ -59,6 +59,7 @@ class Trainer:
         self.identity = state.identity(config, feed.checkpoint, feed.table)
         model.to(self.accelerator.device)
         feed.prepare(model)
+        feed.checkpoint = with_novelty(feed)
         optimizer = make_optimizer(model, config.lr, config.weight_decay, config.backbone_lr)
         network = feed.network(model)
         if config.compile:
@@ -227,7 +228,7 @@ class Trainer:
         """Writes `results.json`, tests the best checkpoint unless Ctrl-C ended the run, and draws the pictures."""
         outcome = Outcome(
             self.history, self.best, self.stopped, self.stages, parameter_count(self.model), self.feed.precision,
-            self.accelerator.device, self.accelerator.num_processes, self.feed.checkpoint.data,
+            self.accelerator.device, self.accelerator.num_processes, self.feed.checkpoint,
         )  # fmt: skip
         has_test = self.best and (self.feed.table["split"] == "test").any() and self.stopped != "interrupted"
         writes = self.accelerator.is_main_process

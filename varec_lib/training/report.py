@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from varec_lib.config import TrainConfig
 from varec_lib.evaluation.metrics import Predictions, report
-from varec_lib.models.checkpoint import TrainingData, versions
+from varec_lib.models.checkpoint import Checkpoint, versions
 from varec_lib.models.precision import processor
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.multigrid import Stage
@@ -61,7 +61,7 @@ class Outcome:
     precision: str
     device: torch.device
     processes: int
-    data: TrainingData
+    checkpoint: Checkpoint
 
     @property
     def sure_above(self) -> float | None:
@@ -78,6 +78,7 @@ class Outcome:
             "best_epoch": best.get("epoch"),
             "best_val_top1": best.get("val_top1"),
             "sure_above": self.sure_above,
+            "unlike_above": self.checkpoint.novelty and self.checkpoint.novelty.unlike_above,
             "stages": [
                 {"clip": str(s), "first_epoch": s.first_epoch, "batch_size": s.batches * config.batch_size}
                 for s in self.stages
@@ -90,7 +91,7 @@ class Outcome:
             "processes": self.processes,
             "precision": self.precision,
             "seed": config.seed,
-            "data": {name: value for name, value in self.data.to_dict().items() if name != "videos"},
+            "data": {name: value for name, value in self.checkpoint.data.to_dict().items() if name != "videos"},
             "versions": versions(),
             "test": report(test, self.sure_above) if test else None,
         }

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.doctor import check_videos, trainable
 from varec_lib.data.manifest import SPLITS, classes_of, load_manifest, video_keys
 from varec_lib.data.store import FrameStore
+from varec_lib.evaluation.evaluate import fit_novelty
 from varec_lib.models.backbone import channels_last, prepare_backbone
 from varec_lib.models.checkpoint import Checkpoint, TrainingData
 from varec_lib.models.device import default_device, keep_freed_memory, use_tensor_cores
@@ -67,6 +69,12 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
         if accelerator.is_main_process:
             config.save(experiment.folder / "config.json")
     return Run(config, model, feed, experiment, saved)
+
+
+def with_novelty(feed: ClipFeed) -> Checkpoint:
+    """The feed's checkpoint with how its videos look: known before the first epoch, so that every saved one has it."""
+    train, val, workers = feed.frames("train"), feed.frames("val"), feed.config.num_workers
+    return replace(feed.checkpoint, novelty=fit_novelty(train, val, feed.checkpoint.clip_spec, num_workers=workers))
 
 
 def _experiment(config: TrainConfig, accelerator: Accelerator) -> Experiment:

@@ -53,8 +53,10 @@ class Answer:
 
     @property
     def sure(self) -> bool | None:
-        """Whether it is as sure as the model was where it was right; None where nobody measured that."""
-        return None if self.sure_above is None else self.prediction.top[0][1] >= self.sure_above
+        """Whether it is as sure as the model was where it was right, of a video like those; None: not measured."""
+        if self.sure_above is None:
+            return None
+        return self.prediction.top[0][1] >= self.sure_above and not self.prediction.unlike
 
 
 def answer(
@@ -91,7 +93,7 @@ def answer(
         top, segments = windows.finish()
         seconds, encoded = time.perf_counter() - start, preview.finish()
     found = Answer(
-        Prediction(Path(), top, segments),
+        Prediction(Path(), top, segments, unlike=predictor.unlike(windows.distances)),
         seconds,
         _left_out(video, segments[-1].end_s),
         clips.num_frames,

@@ -107,8 +107,8 @@ class Job:
             "key": self.key, "name": self.name, "state": self.state, "sentence": self.sentence,
             "video": self.video or self.key, "again": self.source is not None,
             "model": self.choice.label if self.choice else "", "choice": self.choice.name if self.choice else "",
-            "label": label, "share": share, "sure": found and found.sure, "seconds": found.seconds if found else 0.0,
-            "preview": bool(self.preview),
+            "label": label, "share": share, "sure": found and found.sure, "unlike": found and found.prediction.unlike,
+            "seconds": found.seconds if found else 0.0, "preview": bool(self.preview),
         }  # fmt: skip
 
 

@@ -204,9 +204,11 @@ class VideoPredictor(anywidget.AnyWidget):
         jobs = [job for job in list(self._queue.all.values()) if job.state in ENDED]
         if jobs:
             found = [job.prediction or Prediction(Path(), [], error=job.sentence or "cancelled") for job in jobs]
+            words = {True: "yes", False: "no", None: ""}
             table = as_table(found).assign(
                 video=[_as_cell(job.name) for job in jobs],
-                sure=[{True: "yes", False: "no"}.get(job.row()["sure"], "") for job in jobs],
+                sure=[words[job.row()["sure"]] for job in jobs],
+                unlike=[words[job.row()["unlike"]] for job in jobs],
                 model=[job.choice.name if job.choice else "" for job in jobs],
             )
             self._reply(content, {"kind": "table", "csv": table.to_csv(index=False)})

@@ -9,7 +9,7 @@ function progressOf({ state, share, left_s, silent, note }) {
   if (silent) return { text: "The kernel does not answer. Is it busy, or has it stopped?" };
   if (state === "waiting") return { text: WORDS.waiting };
   if (state === "loading") return { text: `${WORDS.loading}${note ? ` (${note})` : ""} …`, share: null };
-  if (!share) return { text: `${WORDS[state]} …`, share: null };
+  if (share === undefined || (state === "predicting" && !share)) return { text: `${WORDS[state]} …`, share: null };
   const left = state === "predicting" && left_s > 1 ? `, ${Math.ceil(left_s)} s left` : "";
   return { text: `${WORDS[state]} ${percent(share)}${left}`, share };
 }
