@@ -51,8 +51,7 @@ class View {
     );
     acceptDrops(this.root, (files) => this.take(files));
     keepPlainKeys(this.root, signal);
-    const leaving = (event) =>
-      this.videos().some((video) => isUnderway(video) && !video.former) && event.preventDefault();
+    const leaving = (event) => this.root.classList.contains("vp-working") && event.preventDefault(); // the browser asks
     window.addEventListener("beforeunload", leaving, { signal });
     this.listen("change:rows", () => this.update());
     this.listen("change:model", () => this.panel.showOthers());
@@ -224,6 +223,7 @@ class View {
       this.choose((underway ?? videos.findLast(shows) ?? videos.at(-1)).key, false);
     }
     if (!videos.some((video) => video.key === this.selected)) this.selected = null;
+    this.root.classList.toggle("vp-working", videos.some(isUnderway)); // page.js looks there too
     this.all.hidden = videos.length < 2;
     this.table.update(videos, this.selected);
     this.panel.show(

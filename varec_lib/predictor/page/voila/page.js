@@ -130,7 +130,9 @@ const varec = (() => {
 
   addEventListener("pagehide", leave);
   addEventListener("pageshow", (event) => event.persisted && location.reload());
-  addEventListener("beforeunload", () => {
+  addEventListener("beforeunload", (event) => {
+    event.stopImmediatePropagation(); // Voilà would end the kernel here, although the visitor may stay
+    if (!over && document.querySelector(".varec.vp-working")) event.preventDefault();
     leaving = true;
     setTimeout(() => ((leaving = false), look()), 2000); // whoever stays after all
   });
