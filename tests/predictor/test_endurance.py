@@ -129,7 +129,7 @@ def test_a_kernel_that_is_killed_leaves_nothing(kernel, write_video, tmp_path, w
     process = kernel(UPLOADING, path) if wait_s is None else kernel(PREDICTING, path, wait_s)
     assert process.stdout.readline() == "now\n"
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == (0 if wait_s is None else 1)
+    assert len(children) in ([0] if wait_s is None else [1, 2])  # what decodes, and what makes the preview
     process.kill()
     process.wait()
     assert psutil.wait_procs(children, timeout=10)[1] == []

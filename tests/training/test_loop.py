@@ -106,6 +106,7 @@ def test_history_has_one_row_per_epoch_and_the_best_is_chosen_on_val(experiment)
         "sure_above": pytest.approx(best["sure_above"]),
         "sure_right": best["sure_right"],
         "sure_videos": best["sure_videos"],
+        "val_videos": 6,
     }
 
 

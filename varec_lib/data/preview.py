@@ -1,9 +1,10 @@
 """A small copy of a video that every browser plays, made of the frames that the model is given too."""
 
 import logging
+import os
+import sys
 import tempfile
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -14,7 +15,9 @@ LONGEST_S = 20.0
 BOX = (360, 480)  # height and width, at most
 FPS = 25.0
 MOST_BYTES = 1_500_000  # in one message; Jupyter's limit of data is 1 MB a second, averaged over three
-OPTIONS = f"-deadline realtime -cpu-used 8 -threads 1 -fs {MOST_BYTES - 200_000} -cluster_size_limit 50000".split()
+OPTIONS = (
+    f"-deadline realtime -cpu-used 8 -threads 1 -fs {MOST_BYTES - 200_000} -cluster_size_limit 50000 -f webm".split()
+)
 
 
 def preview_size(height: int, width: int) -> tuple[int, int]:
@@ -63,10 +66,13 @@ class Preview:
                 logging.getLogger(__name__).warning("A preview could not be made.", exc_info=True)
 
     def _start(self, frame: np.ndarray) -> None:
-        self.path = Path(self.files.enter_context(tempfile.TemporaryDirectory())) / "preview.webm"
+        # Without a name, where the system can do without: of a process that is killed nothing stays.
+        nameless = sys.platform == "linux"
+        self.file = self.files.enter_context(tempfile.TemporaryFile() if nameless else tempfile.NamedTemporaryFile())
+        path = f"/proc/{os.getpid()}/fd/{self.file.fileno()}" if nameless else self.file.name
         self.size = preview_size(*frame.shape[:2])
         self.encoder = self.files.enter_context(closing(imageio_ffmpeg.write_frames(
-            str(self.path), self.size[::-1], fps=FPS, codec="libvpx", macro_block_size=2, bitrate="500k",
+            path, self.size[::-1], fps=FPS, codec="libvpx", macro_block_size=2, bitrate="500k",
             ffmpeg_log_level="quiet", ffmpeg_timeout=5, output_params=OPTIONS,
         )))  # fmt: skip
         self.encoder.send(None)
@@ -76,4 +82,5 @@ class Preview:
         if not self.written:
             return b""
         self.encoder.close()
-        return self.path.read_bytes()[:MOST_BYTES]
+        self.file.seek(0)
+        return self.file.read(MOST_BYTES)
