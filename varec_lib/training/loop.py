@@ -59,7 +59,6 @@ class Trainer:
         self.identity = state.identity(config, feed.checkpoint, feed.table)
         model.to(self.accelerator.device)
         feed.prepare(model)
-        feed.checkpoint = with_novelty(feed)
         optimizer = make_optimizer(model, config.lr, config.weight_decay, config.backbone_lr)
         network = feed.network(model)
         if config.compile:
@@ -109,7 +108,7 @@ class Trainer:
                     self.epoch, self.feed.batches.start = self.epoch + 1, 0
                     self.sums.zero_()
                     self.save()
-                    # What has been printed is safe.
+                    # Printed only after the state is on disk.
                     print(epoch_line(row, self.config.epochs, self.feed.stage, best=self.best is row), flush=True)
             except KeyboardInterrupt:
                 self.stopped = "interrupted"
@@ -210,6 +209,7 @@ class Trainer:
 
     def record(self, row: dict[str, Any], board: Callable[..., None]) -> None:
         """Writes history and TensorBoard, and saves the checkpoint if it is the best so far."""
+        self.feed.checkpoint = with_novelty(self.feed)
         self.history.append(row)
         better = self.best is None or rank(row) > rank(self.best)
         self.best = row if better else self.best
@@ -219,8 +219,8 @@ class Trainer:
             self.experiment.write_history(self.history)
             if better:
                 names = ("epoch", "val_top1", "val_loss", "sure_above", "sure_right", "sure_videos")
-                metrics = {name: row[name] for name in names}
-                metrics["val_videos"] = int((self.feed.table["split"] == "val").sum())
+                videos = int((self.feed.table["split"] == "val").sum())
+                metrics = {name: row[name] for name in names} | {"val_videos": videos}
                 checkpoint = replace(self.feed.checkpoint, metrics=metrics)
                 save_checkpoint(self.experiment.best_checkpoint, self.tested_model, checkpoint)
 

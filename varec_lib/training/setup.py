@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, set_seed
@@ -72,9 +73,16 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
 
 
 def with_novelty(feed: ClipFeed) -> Checkpoint:
-    """The feed's checkpoint with how its videos look: known before the first epoch, so that every saved one has it."""
+    """The feed's checkpoint with how its videos look, once; leaves the random numbers of the training as they were.
+
+    All processes call it, after the first epoch, because it takes seconds that the first step need not wait for.
+    """
+    if feed.checkpoint.novelty:
+        return feed.checkpoint
     train, val, workers = feed.frames("train"), feed.frames("val"), feed.config.num_workers
-    return replace(feed.checkpoint, novelty=fit_novelty(train, val, feed.checkpoint.clip_spec, num_workers=workers))
+    with torch.random.fork_rng(devices=[]):
+        novelty = fit_novelty(train, val, feed.checkpoint.clip_spec, num_workers=workers)
+    return replace(feed.checkpoint, novelty=novelty)
 
 
 def _experiment(config: TrainConfig, accelerator: Accelerator) -> Experiment:
