@@ -334,6 +334,7 @@ def test_what_is_unlike_the_training_is_never_sure(queue, predictor, video, abov
     assert job.ended.wait(20) and (job.row()["unlike"], job.row()["sure"]) == (unlike, not unlike)
     assert judging.predict(video).unlike is judging.predict_along(video).unlike is unlike
     assert predictor.predict(video).unlike is None  # nobody measured it
+    assert judging.unlike([above - 1, above - 1, above + 1e12]) is False  # a cut in one window of three
 
 
 # Bounds

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -77,8 +78,11 @@ class Predictor:
         return None if found is None else float(found[0])
 
     def unlike(self, distances: list[float]) -> bool | None:
-        """Whether a video whose clips are so far is unlike anything the model was trained on; None of no distances."""
-        return sum(distances) / len(distances) > self.model.unlike_above if distances else None
+        """Whether a video whose clips are so far is unlike anything the model was trained on; None of no distances.
+
+        The median counts, because a single window with a cut in it is far from everything.
+        """
+        return median(distances) > self.model.unlike_above if distances else None
 
 
 def find_videos(paths: list[Path]) -> list[Path]:
