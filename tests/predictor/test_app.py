@@ -449,13 +449,11 @@ def test_a_browser_that_dies_takes_its_kernel_along(tmp_path, launch):
         page.goto(running.url)
         page.wait_for_selector(".stub")
         assert len(running.kernels) == 1
-        start = time.monotonic()
         for process in set(psutil.Process().children(recursive=True)) - before:
             with suppress(psutil.Error):
                 if "chrom" in process.name():
                     process.kill()
-        until(lambda: not running.kernels, seconds=90)
-        assert time.monotonic() - start < 75
+        until(lambda: not running.kernels, seconds=180)  # long before the ten minutes without use
     assert not any("Traceback" in line for line in running.lines)
 
 

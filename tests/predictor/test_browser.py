@@ -318,7 +318,9 @@ def test_leaving_with_work_under_way_asks(opened, browser, app_url, films):
         desk.choose(films["long"])
         desk.page.locator(".vp-result").get_by_text("long.mp4").wait_for()
         desk.page.close(run_before_unload=True)
-        desk.page.wait_for_timeout(500)
+        deadline = time.monotonic() + 30
+        while not asked and time.monotonic() < deadline:
+            desk.page.wait_for_timeout(100)
     finally:
         kernel.resume()
     assert asked == ["beforeunload"]
