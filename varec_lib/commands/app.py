@@ -39,7 +39,7 @@ class Options(Settings):
     files: OptionalPath = None
     """Folder on this computer whose videos visitors may name; data/ of the course if the page is for you alone."""
     max_kernels: int = 8
-    """Pages that may be open at a time, at 0.5 to 1 GB of memory each; the next visitor is asked to come back later."""
+    """Pages that may be open at once, at 0.2 GB of memory each (0.5 not preloaded); the next must come back later."""
     idle_minutes: float = 10.0
     """End the process of a page that was not used for so long; a click starts another."""
     preloaded: bool = True

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import varec_lib
@@ -160,16 +160,10 @@ def load_checkpoint(path: Path | str) -> LoadedModel:
     path = path / BEST if path.is_dir() else path
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint. `varec train` writes one into experiments/.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("varec")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). Copy it again.") from error
-    checkpoint = _described(path, metadata)
+    checkpoint = read_description(path)
     try:
         network = build_model(checkpoint.model, len(checkpoint.classes), **checkpoint.arguments)
-        network.load_state_dict(tensors)
+        network.load_state_dict(load_file(path))
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
