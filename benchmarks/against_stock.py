@@ -30,8 +30,8 @@ from torchvision.transforms import v2
 from varec_lib.config import TrainConfig
 from varec_lib.data.clip_spec import KINETICS
 from varec_lib.data.dataset import class_numbers
-from varec_lib.data.decode import read_frames
 from varec_lib.data.sampling import uniform_indices
+from varec_lib.data.video import read_frames
 from varec_lib.errors import ConfigError, VarecError
 from varec_lib.models.device import default_device
 from varec_lib.training.bench import Figures, TrainingParts, repeated, timed_epoch
@@ -121,7 +121,7 @@ class _StockClips(Dataset):
     def __init__(self, feed: ClipFeed, config: TrainConfig, split: str) -> None:
         rows = feed.split(split)
         self.paths, self.labels = rows["path"].to_numpy(), class_numbers(rows, feed.checkpoint.classes)
-        self.frames, self.num_frames, size = rows["frames"].to_numpy(), config.num_frames, config.frame_size
+        self.times, self.num_frames, size = rows["times"].to_numpy(), config.num_frames, config.frame_size
         random = split == "train" and config.augment
         geometry = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, pad_if_needed=True)] if random else []
         self.transform = v2.Compose(
@@ -137,7 +137,7 @@ class _StockClips(Dataset):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        indices = uniform_indices(int(self.frames[row]), self.num_frames, generator=torch.Generator())
+        indices = uniform_indices(self.times[row], self.num_frames, generator=torch.Generator())
         clip = self.transform(read_frames(self.paths[row], indices))
         return clip.transpose(0, 1).contiguous(), int(self.labels[row])  # (C, T, H, W)
 

@@ -13,7 +13,8 @@ import tempfile
 import time
 from multiprocessing import get_context
 
-from varec_lib.data.decode import cv2
+import cv2
+
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import FrameStore
 

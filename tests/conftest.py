@@ -10,13 +10,13 @@ from pathlib import Path
 # five times as long for a step as soon as another process is at work, and tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
-from varec_lib.data.decode import cv2  # decode silences OpenCV before it is imported
 from varec_lib.data.stick_actions import generate
 from varec_lib.errors import WeightsError
 from varec_lib.models.checkpoint import Checkpoint, save_checkpoint

@@ -9,8 +9,8 @@ LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 # Whoever imports stands below: chapters, and the modules of each.
 ORDER = """
     errors files download config plots
-    data: sampling thinning stick_motion stick_figures ucf101 decode preview manifest clip_spec dataset doctor
-        real_clips stick_actions store_writer store
+    data: thinning sampling stick_motion stick_figures ucf101 picture video facts preview manifest clip_spec dataset
+        doctor real_clips stick_actions store_writer store
     models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot
@@ -53,7 +53,7 @@ def imported_modules(source: str, known: set[str]) -> set[str]:
 
 
 def test_files_were_found():
-    assert {"cli.py", "data/decode.py", "models/r3d18.py", "training/loop.py"} <= set(NAMES)
+    assert {"cli.py", "data/video.py", "models/r3d18.py", "training/loop.py"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("file", FILES, ids=NAMES)

@@ -78,7 +78,8 @@ class TrainConfig(Settings):
     short_side: Whole = 0
     """Shorter side in pixels to which frames are scaled before anything else; 0: 8/7 of the frame size's."""
     fps: Annotated[NotNegative | None, *_ordinary(15.0, "15")] = None
-    """Thin videos out to this many frames a second, where they have more; 0 keeps all, for very short actions."""
+    """Thin videos out to this many frames a second, where they have more, but short ones to no fewer than 32 frames; 0
+    keeps all, for very short actions."""
 
     model: str = "r3d18"
     """r3d18, i3d, cnnlstm, frame_average, or a name that a plugin registers."""

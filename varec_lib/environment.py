@@ -192,7 +192,7 @@ def _torch_build() -> str:
 
 def _opencv() -> str:
     """The version of what can be imported: several packages bring the same module."""
-    from varec_lib.data.decode import cv2
+    import cv2
 
     return cv2.__version__
 

@@ -1,7 +1,9 @@
 """Transforms: one geometry and one colour change for all frames of a clip, and the network's input."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -179,5 +181,8 @@ def test_preprocess_survives_json():
 
 
 def test_indices_follow_the_sampling_that_was_chosen():
-    assert ClipSpec(4, (32, 32), *IMAGENET).indices(40) == [5, 15, 25, 35]
-    assert ClipSpec(4, (32, 32), *IMAGENET, sampling="dense", stride=3).indices(40) == [15, 18, 21, 24]
+    assert ClipSpec(4, (32, 32), *IMAGENET).indices(np.arange(41) / 15) == [5, 15, 25, 35]
+    dense = ClipSpec(4, (32, 32), *IMAGENET, sampling="dense", stride=3)
+    assert dense.indices(np.arange(41) / 15) == [15, 18, 21, 24]  # in frames of the video
+    assert replace(dense, fps=15).indices(np.arange(41) / 15) == [15, 18, 21, 24]
+    assert replace(dense, fps=15).indices(np.arange(81) / 30) == [30, 36, 42, 48]  # in time

@@ -23,10 +23,10 @@ from varec_lib.data.dataset import (
     make_loader,
     worker_trouble,
 )
-from varec_lib.data.decode import probe
 from varec_lib.data.doctor import load_dataset
 from varec_lib.data.manifest import classes_of
 from varec_lib.data.store import FrameStore
+from varec_lib.data.video import probe
 from varec_lib.errors import ConfigError
 from varec_lib.evaluation.evaluate import predict_table
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
@@ -155,12 +155,12 @@ def test_a_training_clip_without_augmentation_shows_its_own_frames_in_order(trai
 
 def test_a_training_clip_of_a_thinned_video_shows_kept_frames_alone(tmp_path, write_video, frame_numbers):
     clip_spec = ClipSpec(6, (64, 64), *IMAGENET, fps=10)
-    source = files_of(write_video(tmp_path / "fast.mkv", 60, fps=30), clip_spec)
-    assert source.frames.tolist() == [20]
+    source = files_of(write_video(tmp_path / "fast.mkv", 120, fps=30), clip_spec)
+    assert source.frames.tolist() == [40]
     train = TrainClips(source, np.zeros(1), clip_spec, augment=False, seed=0)
-    shown = {number for epoch in range(40) for number in frame_numbers(train[epoch, 0].clips)}
-    assert shown == set(range(0, 60, 3))
-    assert frame_numbers(load_views(source, 0, clip_spec)[0]) == [3 * i for i in clip_spec.indices(20)]
+    shown = {number for epoch in range(80) for number in frame_numbers(train[epoch, 0].clips)}
+    assert shown == set(range(0, 120, 3))
+    assert frame_numbers(load_views(source, 0, clip_spec)[0]) == [3 * i for i in clip_spec.indices(np.arange(41) / 10)]
 
 
 # Batches of an epoch
@@ -300,7 +300,9 @@ def test_orders_are_forward_reversed_and_one_fixed_shuffle(tmp_path, write_video
 def test_every_view_is_ordered_by_itself(tmp_path, write_video, frame_numbers):
     files = files_of(write_video(tmp_path / "video.mkv", 60))
     views = [frame_numbers(view) for view in load_views(files, 0, PLAIN, views=3, order="reversed")]
-    assert [view[::-1] for view in views] == [PLAIN.indices(60, view=view, views=3) for view in range(3)]
+    assert [view[::-1] for view in views] == [
+        PLAIN.indices(np.arange(61) / 15, view=view, views=3) for view in range(3)
+    ]
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "dense"])

@@ -57,6 +57,14 @@ def test_the_usable_rest_is_unchanged(damaged, numbered_dataset, capsys):
     assert rest.drop(columns="path").equals(kept.drop(columns="path"))
 
 
+def test_labels_that_differ_in_spelling_alone_are_named():
+    rows = [
+        (f"{n}.avi", label, f"g{n}", "train") for n, label in enumerate(["run", "run", "Run", "sit down", "sit_down"])
+    ]
+    notes = notes_on(pd.DataFrame(rows, columns=["path", "label", "group", "split"]))
+    assert [note for note in notes if "'run', 'Run'" in note] and [note for note in notes if "'sit down'" in note]
+
+
 def test_what_is_left_out_is_counted_and_named_in_the_output(damaged, capsys):
     load(damaged)
     printed = capsys.readouterr().out

@@ -1,7 +1,9 @@
 """Manifests: three layouts become one table, and validation is carved out of train by group."""
 
 import os
+import unicodedata
 from collections import Counter
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -253,16 +255,77 @@ def test_the_real_lists_and_clips_of_ucf101_are_read_together(tmp_path, ucf5, uc
     for clip in (ucf5 / "videos").glob("v_Archery_*.avi"):
         (tmp_path / "UCF-101" / "Archery").mkdir(parents=True, exist_ok=True)
         (tmp_path / "UCF-101" / "Archery" / clip.name).symlink_to(clip)
+    for line in (ucf_splits / "trainlist01.txt").read_text().splitlines():
+        label = line.partition("/")[0]
+        if not (tmp_path / "UCF-101" / label).exists():  # a clip of every class is there
+            (tmp_path / "UCF-101" / label).mkdir()
+            (tmp_path / "UCF-101" / line.split()[0]).touch()
     (tmp_path / "ucfTrainTestlist").symlink_to(ucf_splits)
     table = load_manifest(tmp_path, ucf_split=1)
     assert len(classes_of(table)) == 101
     assert len(of_split(table, "test")) == 3783 and len(table) == 3783 + 9537  # the published sizes
     ours = load_manifest(ucf5)
-    present = table[[Path(path).is_file() for path in table["path"]]]
+    present = table[table["path"].map(os.path.isfile) & (table["label"] == "Archery")]
     expected = ours[ours["label"] == "Archery"]
     assert by_name(present) == by_name(expected)
     good, bad = check_videos(present.groupby("group").head(1), progress=False)
     assert len(good) == 25 and len(bad) == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "lists"),
+    [("UCF101", "annotations"), ("videos", "annotations/ucfTrainTestlist"), ("UCF-101/UCF-101", "splits"), (".", ".")],
+)
+@pytest.mark.parametrize("flat", [False, True])
+def test_ucf101_as_people_have_it(tmp_path, folder, lists, flat):
+    """Unpacked under another name, once or twice, with class folders or without."""
+    root = ucf101_folder(tmp_path / "original", "\r\n")
+    (tmp_path / "set" / folder).mkdir(parents=True)
+    (tmp_path / "set" / lists).mkdir(parents=True, exist_ok=True)
+    for file in (root / "ucfTrainTestlist").iterdir():
+        (tmp_path / "set" / lists / file.name).write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # as Windows writes it
+    for clip in (root / "UCF-101").rglob("*.avi"):
+        place = tmp_path / "set" / folder / ("." if flat else clip.parent.name)
+        place.mkdir(exist_ok=True)
+        clip.rename(place / clip.name.replace("YoYo", "Yoyo"))  # some are spelled in two ways
+    table = load_manifest(tmp_path / "set")
+    assert len(table) == 20 and all(Path(path).is_file() for path in table["path"])
+    assert classes_of(table) == ["Archery", "YoYo"]
+
+
+def test_classes_of_ucf101_that_are_not_there_are_left_out_in_one_line(tmp_path, capsys):
+    root = ucf101_folder(tmp_path, "\n")
+    for clip in (root / "UCF-101" / "YoYo").iterdir():
+        clip.unlink()
+    next((root / "UCF-101" / "Archery").iterdir()).unlink()
+    table = load_manifest(root)
+    assert classes_of(table) == ["Archery"] and len(table) == 10  # a single clip that is gone is named by the check
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "1 of 2 classes" in printed and "YoYo" in printed
+    for clip in (root / "UCF-101" / "Archery").iterdir():
+        clip.unlink()
+    assert len(load_manifest(root)) == 20  # nothing is there at all: each is named
+
+
+@pytest.mark.parametrize("head", ["Video_Name,LABEL", "video_name , label", "\ufeffvideo_name,label,"])
+def test_lists_as_spreadsheets_write_them(tmp_path, head):
+    root = dataset(
+        tmp_path, videos=("a.avi", "b.avi"), train=f"{head}\na.avi,x,\nb.avi,x,,\n", val="video_name,label\na.avi,x\n"
+    )
+    assert of_split(load_manifest(root), "train")["label"].tolist() == ["x", "x"]
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("folder", ["", "Été/"])
+def test_letters_that_are_written_in_two_ways(tmp_path, listed, stored, folder):
+    """macOS writes é as two characters, and most lists have one."""
+    name = f"{folder}café.avi"
+    root = dataset(
+        tmp_path, videos=(unicodedata.normalize(stored, name),),
+        train=f"video_name,label\n{unicodedata.normalize(listed, name)},x\n", val="video_name,label\n",
+        test=f"video_name,label\n{unicodedata.normalize(listed, name)},x\n",
+    )  # fmt: skip
+    assert Path(load_manifest(root, split="test")["path"][0]).is_file()
 
 
 # Validation carved out of train
@@ -412,9 +475,16 @@ def test_nothing_to_carve_is_an_error_that_says_what_to_add():
         validation_rows(table_of({"a": ["g1"], "b": ["g2"]}), seed=0)
 
 
-def test_parts_of_videos_are_said_to_be_whole_ones(tmp_path, capsys):
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "train.csv").write_text("video_name,label,group,start,end\na.mkv,x,1,0.5,2\nb.mkv,x,2,1,3\n")
-    assert len(load_manifest(tmp_path)) == 2
-    note = capsys.readouterr().out
-    assert "train.csv" in note and "start and end" in note
+def test_clips_are_cut_out_of_videos_by_seconds(tmp_path):
+    train = "video_name,label,start,end\na.mkv,x,0.5,2\na.mkv,y,2,\nb.mkv,x,,\nb.mkv,y,,3\n"
+    table = load_manifest(dataset(tmp_path, train=train, val="video_name,label\na.mkv,x\n"))
+    assert table["start"].tolist() == [0.5, 2, 0, 0, 0] and table["end"].tolist() == [2, inf, inf, 3, inf]
+    assert table["group"].tolist() == ["a.mkv", "a.mkv", "b.mkv", "b.mkv", "a.mkv"]  # of one file
+    assert "start" not in load_manifest(tmp_path, split="val")
+
+
+@pytest.mark.parametrize("cut", ["2,1", "-1,2", "1,1", "one,2", "1,nan", "nan,2"])
+def test_seconds_that_are_none_are_an_error_with_file_and_row(tmp_path, cut):
+    root = dataset(tmp_path, train=f"video_name,label,start,end\na.mkv,x,0,1\nb.mkv,x,{cut}\n")
+    with pytest.raises(DataError, match=r"train\.csv, row 3\b.*seconds"):
+        load_manifest(root)

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from varec_lib.data.decode import cv2, decode_video, probe, read_frames
 from varec_lib.data.preview import FPS, LONGEST_S, MOST_BYTES, Preview, preview_size
+from varec_lib.data.video import open_video, probe, read_frames
 
 
 def preview_of(path: Path) -> bytes:
     with Preview() as preview:
-        decode_video(path, preview.add, short_side=0, fps=0)
+        with open_video(path) as video:
+            for frame in video:
+                preview.add(frame.picture(), frame.time_s)
         return preview.finish()
 
 

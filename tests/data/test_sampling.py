@@ -2,13 +2,32 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from varec_lib.data.sampling import dense_indices, uniform_indices
+from varec_lib.data import sampling
 
 PAIRS = [(frames, num) for num in (1, 2, 3, 4, 8, 16, 32) for frames in (*range(1, 60), 141, 299, 1776)]
 LONG = [(frames, num) for frames, num in PAIRS if frames >= num]
+
+
+FPS = 15
+
+
+def even(frames: int, fps: float = FPS) -> np.ndarray:
+    """When the frames of an ordinary video are shown, and when it ends."""
+    return np.arange(frames + 1) / fps
+
+
+def uniform_indices(frames: int, num_frames: int, **how: object) -> list[int]:
+    """Of an ordinary video with so many frames."""
+    return sampling.uniform_indices(even(frames), num_frames, **how)
+
+
+def dense_indices(frames: int, num_frames: int, stride: int, **how: object) -> list[int]:
+    """Of an ordinary video, every `stride`-th frame."""
+    return sampling.dense_indices(even(frames), num_frames, stride / FPS, **how)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -99,3 +118,34 @@ def test_short_videos_are_looped():
     assert uniform_indices(3, 8) == uniform_indices(3, 8, generator=seeded(0)) == [0, 1, 2, 0, 1, 2, 0, 1]
     assert uniform_indices(1, 4) == dense_indices(1, 4, 2) == [0, 0, 0, 0]
     assert dense_indices(5, 4, 2) == [0, 2, 4, 1]
+
+
+# In time
+
+# 60 frames in the first second, and 10 in each of the nine after it; as a file rounds them to milliseconds.
+SLOWER = np.concatenate([np.arange(60) / 60, 1 + np.arange(91) / 10]).round(3)
+
+
+def test_clips_spread_over_the_time_that_a_video_lasts():
+    clip = sampling.uniform_indices(SLOWER, 20)
+    assert SLOWER[clip] == pytest.approx(np.arange(20) / 2 + 0.25, abs=0.06)
+    for seed in range(50):
+        draws = SLOWER[sampling.uniform_indices(SLOWER, 10, generator=seeded(seed))]
+        assert (draws.astype(int) == np.arange(10)).all()
+
+
+def test_dense_frames_are_as_far_apart_in_time_wherever_they_lie():
+    for view in range(4):
+        times = SLOWER[sampling.dense_indices(SLOWER, 5, 0.2, view=view, views=4)]
+        assert times - times[0] == pytest.approx(np.arange(5) / 5, abs=0.1), view  # one of the slow frames
+
+
+def test_a_picture_that_stands_for_long_is_taken_as_often_as_it_is_shown():
+    slides = np.array([0, 60, 70, 80, 100.0])  # the first of four stays for a minute
+    assert sampling.uniform_indices(slides, 4) == [0, 0, 1, 3]
+    assert sampling.dense_indices(slides, 4, 20) == [
+        0,
+        0,
+        1,
+        1,
+    ]  # a picture every 20 s, and the one that comes next where it is nearer

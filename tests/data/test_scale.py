@@ -80,13 +80,14 @@ def test_a_large_manifest_is_loaded_and_split_in_seconds(tmp_path, request, fold
 ROWS_OF_WORKERS = 300_000
 CLIP_SPEC = ClipSpec(4, (32, 32), *IMAGENET)
 FRAMES, SIZE = 8, (64, 64)
+TIMES = np.arange(FRAMES + 1) / 15
 
 
 def video_files(folder: Path, rows: int) -> Frames:
     """A path of its own for every row, spelled with // and /./ in its own way; all lead to one file."""
     spelled = (f"{row:020b}".replace("0", "/").replace("1", "./") for row in range(rows))
     paths = [f"{folder}/{dots}one.avi" for dots in spelled]
-    return VideoFiles(pd.DataFrame({"path": paths, "frames": FRAMES, "fps": 15.0}), CLIP_SPEC)
+    return VideoFiles(pd.DataFrame({"path": paths, "times": [TIMES] * rows, "promised_s": 0.0}), CLIP_SPEC)
 
 
 def stored_frames(folder: Path, rows: int) -> Frames:
@@ -94,8 +95,11 @@ def stored_frames(folder: Path, rows: int) -> Frames:
     file = file_of(folder, "0" * 24)
     file.parent.mkdir(exist_ok=True)
     video.tofile(file)
-    facts = StoredVideo(name="x", kept=FRAMES, stored_height=SIZE[0], stored_width=SIZE[1], frame_bytes=video.nbytes)
-    return StoredFrames(folder, "raw", ["0" * 24] * rows, [facts] * rows)
+    facts = StoredVideo(
+        name="x", kept=FRAMES, stored_height=SIZE[0], stored_width=SIZE[1], frame_bytes=video.nbytes, times=TIMES
+    )
+    settings = {"form": "raw", "fps": 15.0}
+    return StoredFrames(folder, settings, ["0" * 24] * rows, [facts] * rows, [(0.0, np.inf)] * rows)
 
 
 def private_megabytes(pid: int) -> float:
@@ -119,7 +123,7 @@ def worker_megabytes(source_of: Callable[[Path, int], Frames], folder: Path, row
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells which memory is shared")
 @pytest.mark.parametrize("source_of", [video_files, stored_frames])
-@pytest.mark.parametrize(("start_method", "bound"), [("fork", 10), ("spawn", 50)])  # spawn copies the arrays
+@pytest.mark.parametrize(("start_method", "bound"), [("fork", 10), ("spawn", 90)])  # spawn copies the arrays
 def test_a_workers_memory_does_not_grow_with_the_table(tmp_path, write_video, source_of, start_method, bound):
     assert start_method in multiprocessing.get_all_start_methods()
     write_video(tmp_path / "one.avi", FRAMES, SIZE)

@@ -15,6 +15,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,11 +29,11 @@ from varec_lib.data import store as store_module
 from varec_lib.data import store_writer
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import EvalClips, VideoFiles, load_views
-from varec_lib.data.decode import cv2
 from varec_lib.data.doctor import check_videos, load_dataset, trainable
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import FrameStore, StoredFrames, file_of
 from varec_lib.data.store_writer import StoredVideo
+from varec_lib.data.video import Frame
 from varec_lib.errors import DataError, StoreError
 
 RAW = (32, 10)
@@ -119,6 +120,7 @@ def assert_right(store: FrameStore, table: pd.DataFrame) -> None:
     for row, frames in enumerate(files.frames.tolist()):
         every = [*range(frames)]
         assert torch.equal(stored.read(row, every), files.read(row, every)), good["path"][row]
+        assert np.array_equal(stored.times(row), files.times(row))
 
 
 def finished(store: FrameStore) -> dict[Path, int]:
@@ -286,8 +288,11 @@ def test_times_of_frames_are_those_of_the_file(open_store, table, tmp_path):
     store = open_store((32, 10))
     update(store, table)
     stored = store.frames_of(table)
-    assert np.allclose(stored.times(0), np.array([0, 2, 3, 5, 6, 8, 9, 11]) / 15, atol=1e-3)  # 15 fps thinned to 10
-    assert np.allclose(stored.times(3), np.array([0, 2, 3, 4, 5, 6, 8])[: stored.frames[3]] / 12, atol=1e-2)
+    for row, (frames, _, fps) in enumerate(FILMS.values()):
+        assert np.allclose(stored.times(row), np.arange(frames + 1) / fps)  # too short to be thinned out
+    thinned = open_store((32, 1))
+    update(thinned, table)
+    assert np.allclose(thinned.frames_of(table).times(1), np.arange(31) / 30)
     jpeg = open_store((32, 10, "jpeg"))
     update(jpeg, table)
     assert all(np.array_equal(jpeg.frames_of(table).times(row), stored.times(row)) for row in range(6))
@@ -420,11 +425,12 @@ def test_the_same_videos_are_left_out_with_a_store_as_without(numbered_dataset, 
 SLOW_BUILD = """
 import sys, time
 from varec_lib.cli import main
-from varec_lib.data import store_writer
-decode = store_writer.decode_video
-def slowly(path, save, **how):
-    return decode(path, lambda frame, at_s: (time.sleep(0.02), save(frame, at_s)), **how)
-store_writer.decode_video = slowly
+from varec_lib.data.video import Frame
+picture = Frame.picture
+def slowly(frame, short_side):
+    time.sleep(0.02)
+    return picture(frame, short_side)
+Frame.picture = slowly
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -536,7 +542,7 @@ def test_a_store_of_another_version_is_an_error_that_says_what_to_do(open_store,
     file = store.folder / "store.json"
     file.write_text(json.dumps([1] if change is None else json.loads(file.read_text()) | change))
     before = snapshot(store.folder)
-    with pytest.raises(StoreError, match=rf"{store.folder}.*version.*\b2\b.*--store_dir"):
+    with pytest.raises(StoreError, match=rf"{store.folder}.*version.*\b3\b.*--store_dir"):
         update(open_store(), table)
     assert snapshot(store.folder) == before
 
@@ -658,12 +664,7 @@ def test_too_little_room_is_refused_before_anything_is_decoded(open_store, table
 def test_the_expected_size_is_announced_before_decoding(open_store, table, spoiled, monkeypatch, capsys):
     printed = []
 
-    def decode_video(path, save, **how):
-        printed.append(capsys.readouterr().out)
-        return decode(path, save, **how)
-
-    decode = store_writer.decode_video
-    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    decode_with(monkeypatch, lambda path: printed.append(capsys.readouterr().out))
     store = open_store((0, 0))
     update(store, table)
     exact = sum(frames * height * width * 3 for frames, (height, width), _ in FILMS.values())
@@ -702,13 +703,18 @@ def test_the_expected_size_is_close_for_a_thinned_jpeg_store(tiny_stick_actions,
 
 def decode_with(monkeypatch, before: Callable[[Path], None] = lambda path: None, *, pause: float = 0) -> None:
     """Decoding processes call `before` with a video's path first, and then pause (seconds) at every frame."""
-    decode = store_writer.decode_video
+    write, picture = store_writer._write_frames, Frame.picture
 
-    def decode_video(path, save, **how):
-        before(path)
-        return decode(path, lambda frame, at_s: (time.sleep(pause), save(frame, at_s)), **how)
+    def write_frames(stream, path, *how):
+        before(Path(path))
+        return write(stream, path, *how)
 
-    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    def slowly(frame, short_side):
+        time.sleep(pause)
+        return picture(frame, short_side)
+
+    monkeypatch.setattr(store_writer, "_write_frames", write_frames)
+    monkeypatch.setattr(Frame, "picture", slowly)
 
 
 def kill_at(name: str) -> Callable[[Path], None]:
@@ -863,18 +869,15 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, monkeypatch, 
     """2000 frames of 49 kB: 98 MB, if they were kept."""
     draw(tmp_path / "set" / "videos" / "long.avi", 2000, (128, 128))
     rows, store = (table_of(tmp_path / "set", ["long.avi"]), FrameStore(tmp_path / "set", tmp_path, 0, 0, form))
-    decode, used = store_writer.decode_video, []
+    picture, used = Frame.picture, []
 
-    def decode_video(path, save, **how):
-        def save_and_measure(frame: np.ndarray, at_s: float) -> None:
-            save(frame, at_s)
-            used.append(anonymous_memory())
+    def picture_and_measure(frame: Frame, short_side: int) -> np.ndarray:
+        used.append(anonymous_memory())
+        return picture(frame, short_side)
 
-        return decode(path, save_and_measure, **how)
-
-    monkeypatch.setattr(store_writer, "decode_video", decode_video)
+    monkeypatch.setattr(Frame, "picture", picture_and_measure)
     update(store, rows)
-    assert len(used) == store.frames_of(rows).frames[0] == 2000
+    assert len(used) - 1 == store.frames_of(rows).frames[0] == 2000  # and the one that tells how large they are
     assert max(used) - used[50] < 8e6
 
 
@@ -887,7 +890,7 @@ def test_the_command_fills_a_store_that_training_uses(heavy, tmp_path, capsys):
     printed = capsys.readouterr().out
     store = FrameStore.of(TrainConfig(data_dir=heavy, store_dir=tmp_path, frame_size=(28, 32), fps=5))
     assert re.search(rf"Decoding 10 videos.*{store}", printed)
-    assert re.search(rf"{store}.*\b10 videos\b.*\b90 frames\b", printed)
+    assert re.search(rf"{store}.*\b10 videos\b.*\b250 frames\b", printed)
     before = snapshot(store.folder)
     rows = load_manifest(heavy)
     update(store, rows)

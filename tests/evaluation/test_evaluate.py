@@ -91,7 +91,7 @@ checkpoint, folder = sys.argv[1:]
 state = PartialState(cpu=True)
 assert state.num_processes == 2
 model = load_checkpoint(checkpoint)._replace(precision="fp32")
-table = pd.read_csv(f"{folder}/table.csv")
+table = pd.read_pickle(f"{folder}/table.pickle")
 found = predict_table(model, table, views=3, progress=False)
 np.savez(f"{folder}/{state.process_index}.npz", found.probabilities, found.table["path"].to_numpy(str))
 state.destroy_process_group()
@@ -101,7 +101,7 @@ state.destroy_process_group()
 @pytest.mark.slow
 def test_processes_share_the_videos_and_all_get_all_answers(tmp_path, reference, tiny_checkpoint):
     table, _ = check_videos(reference.table.head(5), progress=False)  # 3 + 2
-    table.to_csv(tmp_path / "table.csv")
+    table.to_pickle(tmp_path / "table.pickle")
     (tmp_path / "shared.py").write_text(SHARED)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -83,7 +83,7 @@ def preview_of(path: Path, **limits: Any) -> bytes:
         with GuardedVideo(file, short_side=32, rate=0, limits=Limits(**limits), preview=True) as video:
             for _ in video:
                 if video.larger is not None:
-                    preview.add(video.larger, video.reached_s)
+                    preview.add(video.larger, video.time_s)
         return preview.finish()
 
 

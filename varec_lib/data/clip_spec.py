@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision.transforms import v2
 
@@ -32,11 +33,15 @@ class ClipSpec:
         for name in ("frame_size", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings lists
 
-    def indices(self, frames: int, **how: Any) -> list[int]:
-        """Frame indices of one clip of a video with that many frames; `how` as in `varec_lib.data.sampling`."""
+    def indices(self, times: np.ndarray, **how: Any) -> list[int]:
+        """Frame indices of one clip of a video with these `times` `(F + 1,)`; as in `varec_lib.data.sampling`."""
         if self.sampling == "dense":
-            return dense_indices(frames, self.num_frames, self.stride, **how)
-        return uniform_indices(frames, self.num_frames, **how)
+            return dense_indices(times, self.num_frames, self.step_s(times), **how)
+        return uniform_indices(times, self.num_frames, **how)
+
+    def step_s(self, times: np.ndarray) -> float:
+        """Seconds between two frames of a dense clip: `stride` frames at `fps`, or else at the video's mean rate."""
+        return self.stride / self.fps if self.fps else self.stride * times[-1] / (len(times) - 1)
 
     def crop(self, clip: torch.Tensor) -> torch.Tensor:
         """Evaluation geometry: `(..., C, H, W)` scaled to cover `frame_size`, then its centre, uint8 as before."""

@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from varec_lib.data.clip_spec import ClipSpec, random_crop
-from varec_lib.data.decode import read_frames
-from varec_lib.data.thinning import kept_counts, kept_frames
+from varec_lib.data.manifest import segments_of
+from varec_lib.data.thinning import KeptFrames
+from varec_lib.data.video import read_frames
 from varec_lib.errors import ConfigError
 
 Order = Literal["forward", "reversed", "shuffled"]
@@ -22,23 +23,27 @@ class Frames(Protocol):
 
     frames: np.ndarray  # frames of each video, after thinning out to `ClipSpec.fps`
 
+    def times(self, row: int) -> np.ndarray:
+        """When these frames of the video in this row begin to be shown, and when it ends: seconds `(F + 1,)`."""
+
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
         """Frames of the video in this row as uint8 RGB `(T, C, H, W)`, scaled down to `ClipSpec.short_side`."""
 
 
 class VideoFiles:
-    """Frames decoded from the files of a checked table (`path, frames, fps`) at every call."""
+    """Frames decoded from the files of a checked table (`path, times, promised_s[, start, end]`) at every call."""
 
     def __init__(self, table: pd.DataFrame, clip_spec: ClipSpec) -> None:
         # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
         self.paths = np.array([os.fsencode(path) for path in table["path"]])
-        self.totals, self.rates = table["frames"].to_numpy(np.int32), table["fps"].to_numpy(np.float64)
-        self.short_side, self.fps = clip_spec.short_side, clip_spec.fps
-        self.frames = kept_counts(self.totals, self.rates, self.fps)
+        self.short_side = clip_spec.short_side
+        videos = zip(table["times"], table["promised_s"], strict=True)
+        self.kept = KeptFrames(videos, clip_spec.fps, segments_of(table))
+        self.frames, self.times = self.kept.frames, self.kept.times
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
         """As `Frames.read`. Raises `VideoError`."""
-        numbers = kept_frames(int(self.totals[row]), float(self.rates[row]), self.fps)[indices].tolist()
+        numbers = self.kept.numbers(row)[indices].tolist()
         return read_frames(os.fsdecode(self.paths[row]), numbers, short_side=self.short_side)
 
 
@@ -59,8 +64,8 @@ def load_views(
 
     Raises `VideoError`.
     """
-    frames = int(source.frames[row])
-    clips = [in_order(clip_spec.indices(frames, view=view, views=views), order) for view in range(views)]
+    times = source.times(row)
+    clips = [in_order(clip_spec.indices(times, view=view, views=views), order) for view in range(views)]
     decoded = clip_spec.crop(source.read(row, [i for clip in clips for i in clip]))
     return decoded.unflatten(0, (views, clip_spec.num_frames))
 
@@ -97,7 +102,7 @@ class TrainClips(Dataset):
         draw = epoch % self.fixed_views if self.fixed_views else epoch
         seeds = np.random.SeedSequence([self.seed, draw, row]).generate_state(3, np.uint32).tolist()
         generator = torch.Generator().manual_seed(seeds[0])
-        clip = self.source.read(row, self.clip_spec.indices(int(self.source.frames[row]), generator=generator))
+        clip = self.source.read(row, self.clip_spec.indices(self.source.times(row), generator=generator))
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from the global generator
             torch.default_generator.manual_seed(seeds[1])
             return TrainBatch(self.geometry(clip), int(self.labels[row]), row, seeds[2])

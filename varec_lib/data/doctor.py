@@ -5,51 +5,67 @@ run stops (`strict`).
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
+from contextlib import suppress
+from dataclasses import fields
+from itertools import islice
 
+import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.decode import NO_FILE, VideoInfo, probe
-from varec_lib.data.manifest import SPLITS, groups_by_name, load_manifest
+from varec_lib.data import facts
+from varec_lib.data.manifest import SEGMENT, SPLITS, groups_by_name, load_manifest, segments_of
+from varec_lib.data.video import NO_FILE, VideoInfo, damage, probe
 from varec_lib.errors import DataError, VideoError
 
-FACTS = {"frames": int, "fps": float, "height": int, "width": int}  # columns of a checked table
+REMEMBERED = 200  # videos at a time: what was examined before Ctrl-C is known the next time
+FACTS = [field.name for field in fields(VideoInfo) if field.name != "problem"]  # columns of a checked table
 
 
 def split_usable(table: pd.DataFrame, infos: Iterable[VideoInfo]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The usable rows of a manifest, with the columns of `FACTS`, and the others, with a column `problem`."""
-    facts = pd.DataFrame(map(vars, infos), columns=[*FACTS, "problem"]).astype(FACTS)
-    rows, usable = table.reset_index(drop=True), facts["problem"] == ""
-    good, bad = rows.assign(**facts[list(FACTS)])[usable], rows[~usable]
-    problems = [f"{path}: {said}" for path, said in zip(bad["path"], facts["problem"][~usable], strict=True)]
+    found = pd.DataFrame(map(vars, infos), columns=[*FACTS, "problem"])
+    rows = table.reset_index(drop=True)
+    for number, (start_s, _) in enumerate(segments_of(rows)):
+        if start_s and not found["problem"][number] and start_s >= (ends_s := found["times"][number][-1]):
+            found.loc[number, "problem"] = f"its segment begins at {start_s:g} s, but it ends after {ends_s:.1f} s."
+    usable = found["problem"] == ""
+    good, bad = rows.assign(**found[FACTS])[usable], rows[~usable]
+    problems = [f"{path}: {said}" for path, said in zip(bad["path"], found["problem"][~usable], strict=True)]
     return good.reset_index(drop=True), bad.reset_index(drop=True).assign(problem=problems)
 
 
-@lru_cache(maxsize=500_000)
-def _probe_once(path: str, size: int, modified_ns: int) -> VideoInfo:
-    return probe(path)
-
-
-def _examine(path: str) -> VideoInfo:
+def _examined(path: str) -> VideoInfo:
     try:
-        stat = os.stat(path)
-        return _probe_once(path, stat.st_size, stat.st_mtime_ns)
-    except OSError:
-        return VideoInfo(problem=NO_FILE)
+        return probe(path)
     except VideoError as error:
         return VideoInfo(problem=str(error).removeprefix(f"{path}: "))
 
 
 def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Decodes every file of a manifest once, with all processors, and returns what `split_usable` does."""
+    """Decodes every file of a manifest that is not known yet, and returns what `split_usable` does.
+
+    With all processors. What was found is remembered, so each file is decoded once, until it changes.
+    """
+    keys: dict[str, str] = {}
+    for path in table["path"]:
+        with suppress(OSError):  # there is no such file
+            keys[path] = facts.identity(path)
+    found = facts.known(keys.values())
+    new = [path for path, key in keys.items() if key not in found]
     threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")  # decoding releases the GIL
-    facts = threads(delayed(_examine)(path) for path in table["path"])
-    bar = tqdm(facts, total=len(table), desc="checking videos", unit="video", leave=False, disable=not progress)
-    return split_usable(table, bar)
+    infos = threads(delayed(_examined)(path) for path in new)
+    bar = tqdm(infos, total=len(new), desc="checking videos", unit="video", leave=False, disable=not (new and progress))
+    examined = zip(new, bar, strict=True)
+    while some := {keys[path]: info for path, info in islice(examined, REMEMBERED)}:
+        facts.remember(some)
+        found |= some
+    absent = VideoInfo(problem=NO_FILE)
+    return split_usable(table, (found[keys[path]] if path in keys else absent for path in table["path"]))
 
 
 def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
@@ -99,16 +115,29 @@ def notes_on(table: pd.DataFrame) -> list[str]:
         found.append(
             f"{len(leaking)} groups occur in more than one split (such as {leaking[0]}): results will look too good."
         )
-    labels = table.groupby("path")["label"].agg(["nunique", "size"])
+    clips = ["path", *(name for name in SEGMENT if name in table)]
+    labels = table.groupby(clips)["label"].agg(["nunique", "size"])
     for what, rows in (("have more than one label", labels["nunique"] > 1), ("are listed more than once",
                        (labels["nunique"] == 1) & (labels["size"] > 1))):  # fmt: skip
         if rows.any():
-            found.append(f"{rows.sum()} videos {what} (such as {os.path.basename(rows.idxmax())}).")
+            found.append(f"{rows.sum()} videos {what} (such as {os.path.basename(np.ravel(rows.idxmax())[0])}).")
+    lost = table["lost"] if "lost" in table else pd.Series(dtype=int)
+    if (lost > 0).any():
+        worst = os.path.basename(table.loc[lost.idxmax(), "path"])
+        found.append(f"{(lost > 0).sum()} videos are damaged in places ({worst}: {damage(int(lost.max()))}).")
+    spelled = table.groupby(table["label"].map(_plain))["label"].unique()
+    for names in spelled[spelled.map(len) > 1]:
+        found.append(f"labels that differ in spelling alone are different classes: {', '.join(map(repr, names))}.")
     counts = table[table["split"] == "train"]["label"].value_counts()
     single = sorted(counts[counts == 1].index)
     if single:
         found.append(f"one training video only: {', '.join(single)}. Expect this class to be missed.")
     return found
+
+
+def _plain(label: str) -> str:
+    """A label without what people overlook: case, spaces, underscores and the form of its letters."""
+    return unicodedata.normalize("NFKC", label).casefold().replace(" ", "").replace("_", "")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

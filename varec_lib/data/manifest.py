@@ -8,9 +8,11 @@ import csv
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from varec_lib.data import ucf101
 from varec_lib.errors import DataError
 
 COLUMNS = ["path", "label", "group", "split"]
+SEGMENT = {"start": 0.0, "end": inf}  # columns where videos are cut into clips, in seconds; a whole video has these
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.15
 CARVING_SEED = 0
@@ -37,7 +40,8 @@ FilesByName = Callable[[Path], dict[str, list[str]]]  # `_files_by_name`, rememb
 def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1) -> pd.DataFrame:
     """Every video a dataset folder lists, or those of one split, one row each, with absolute paths. Opens no video.
 
-    Reads three layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group]`; the Kaggle UCF-101
+    Reads three layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end]`, where seconds
+    may cut many clips out of one video; the Kaggle UCF-101
     layout (`archive/`, CSVs of `clip_name,clip_path,label`); UCF-101 itself with its official lists, of which
     `ucf_split` (1 to 3) is used. Where no validation list exists, about 15 % of the training groups become it, always
     the same ones. A list that is not asked for need not be there. Raises `DataError` that names file and row.
@@ -47,11 +51,14 @@ def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: 
         raise DataError(f"{data_dir}: no such folder. `varec data demo` makes the embedded dataset.")
     read = _lists(root, data_dir, ucf_split)
     if split == "test":
-        return read("test")[COLUMNS]
+        return read("test")
     val = read("val")
     if split == "val" and len(val):
-        return val[COLUMNS]
-    table = pd.concat([read("train"), val, *([read("test")] if split is None else [])], ignore_index=True)
+        return val
+    lists = [read("train"), val, *([read("test")] if split is None else [])]
+    table = pd.concat([one for one in lists if len(one)] or lists, ignore_index=True)
+    if "start" in table:  # but not in every list
+        table = table.fillna(SEGMENT)
     training = table["split"] == "train"
     if not training.any():
         raise DataError(f"{data_dir}: the training list is empty.")
@@ -64,7 +71,7 @@ def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: 
         )
     if not len(val):
         table.loc[validation_rows(table), "split"] = "val"
-    return (table if split is None else table[table["split"] == split].reset_index(drop=True))[COLUMNS]
+    return table if split is None else table[table["split"] == split].reset_index(drop=True)
 
 
 def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], pd.DataFrame]:
@@ -79,13 +86,15 @@ def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], 
             f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor UCF-101's "
             f"trainlist0{ucf_split}.txt. docs/your_videos.md shows the layouts."
         )
-    return lambda split: ucf101.read_list(root, lists, ucf_split, split)
+    videos, say = ucf101.videos_below(root), cache(print)  # says each thing once
+    return lambda split: ucf101.read_list(lists, ucf_split, split, videos, say)
 
 
 def read_rows(file: Path) -> pd.DataFrame:
     """A small CSV file as text, values stripped and blank lines left out; the index is the row in the file.
 
-    A value that a short row lacks is missing (NaN). Raises `DataError` with file and row.
+    Names of columns are in small letters. A value that a short row lacks is missing (NaN). Raises `DataError` with
+    file and row.
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -94,8 +103,10 @@ def read_rows(file: Path) -> pd.DataFrame:
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not a CSV file in UTF-8 ({error}).") from error
     rows = {number: values for number, values in lines if any(values)}
-    columns = rows.pop(next(iter(rows), 0), [])
+    columns = [name.lower() for name in rows.pop(next(iter(rows), 0), [])]
     for number, values in rows.items():
+        while len(values) > len(columns) and not values[-1]:  # a comma at the end of the line
+            values.pop()
         if len(values) > len(columns):
             raise DataError(
                 f"{file}, row {number}: has {len(values)} values, but there are {len(columns)} columns. Put names that "
@@ -119,18 +130,36 @@ def _read_list(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
     if missing:
         found = ", ".join(rows.columns) or "none"
         raise DataError(f"{file}: column {' and '.join(missing)} is missing. Found: {found}.")
-    if parts := [column for column in ("start", "end") if column in rows]:
-        print(f"Note: {file}: column {' and '.join(parts)} is not read; whole videos are used.")
     names, labels = rows[name], rows["label"]
     for column in (name, "label"):
         if (rows[column] == "").any():
             raise DataError(f"{file}, row {(rows[column] == '').idxmax()}: {column} is empty.")
     paths = [str(root / p.lstrip("/\\")) for p in names.tolist()] if kaggle else _locate(root, file, names, files)
+    paths = list(map(_in_other_form, paths))
     groups = rows["group"].copy() if "group" in rows else pd.Series("", index=rows.index)
     unnamed = names[groups == ""]
     groups[unnamed.index] = list(map(infer_group, unnamed.tolist(), labels[unnamed.index].tolist()))
     table = pd.DataFrame({"path": paths, "label": labels, "group": groups, "split": split})
-    return table.reset_index(drop=True)
+    return table.assign(**_segments(file, rows)).reset_index(drop=True)
+
+
+def _segments(file: Path, rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """The columns `start` and `end` of a list that has them. Raises `DataError` with file and row."""
+    if not set(SEGMENT) <= set(rows):
+        return {}
+    found = {name: pd.to_numeric(rows[name].replace("", whole), errors="coerce") for name, whole in SEGMENT.items()}
+    wrong = ~((found["start"] >= 0) & (found["end"] > found["start"]))
+    if wrong.any():
+        number = wrong.idxmax()
+        said = f"start {rows['start'][number]!r} and end {rows['end'][number]!r}"
+        raise DataError(f"{file}, row {number}: {said} must be seconds, the end after the start.")
+    return {name: values.astype(float) for name, values in found.items()}
+
+
+def segments_of(table: pd.DataFrame) -> list[tuple[float, float]]:
+    """From when to when each row wants its video, in seconds; the whole video where the table does not say."""
+    columns = (table[name] if name in table else [whole] * len(table) for name, whole in SEGMENT.items())
+    return list(zip(*columns, strict=True))
 
 
 def infer_group(video_name: str, label: str = "") -> str:
@@ -178,6 +207,16 @@ def _locate(root: Path, file: Path, names: pd.Series, files: FilesByName) -> lis
             )
         paths[number] = found[0] + name
     return paths
+
+
+def _in_other_form(path: str) -> str:
+    """The path, or one that is there and differs in the form of its letters alone: é may be one character or two."""
+    if path.isascii() or os.path.lexists(path):
+        return path
+    folder, name = os.path.split(path)
+    folder, wanted = _in_other_form(folder), unicodedata.normalize("NFC", name)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return os.path.join(folder, next((n for n in names if unicodedata.normalize("NFC", n) == wanted), name))
 
 
 def _below(folder: Path, names: list[str]) -> list[str]:
@@ -241,6 +280,9 @@ def video_keys(table: pd.DataFrame) -> np.ndarray:
 
     A copy under another name is not, nor is one that was encoded again: whoever wants to know that must look into them.
     """
-    names = (f"{os.path.basename(path)}/{os.stat(path).st_size}" for path in table["path"])
+    names = (
+        f"{os.path.basename(path)}/{os.stat(path).st_size}" + (f"/{segment}" if segment != (0.0, inf) else "")
+        for path, segment in zip(table["path"], segments_of(table), strict=True)
+    )
     digests = (hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)
     return np.frombuffer(b"".join(digests), "<u8")

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import imageio_ffmpeg
 import numpy as np
 
-from varec_lib.data.decode import shrunk
+from varec_lib.data.picture import shrunk
 
 LONGEST_S = 20.0
 BOX = (360, 480)  # height and width, at most

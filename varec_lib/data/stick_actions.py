@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from varec_lib.data.manifest import SPLITS
 from varec_lib.data.stick_figures import Pen, draw_person, draw_props, make_person, pick_colour
 from varec_lib.data.stick_motion import ACTIONS
-from varec_lib.errors import DataError
+from varec_lib.data.video import probe
+from varec_lib.errors import DataError, VideoError
 
 CLASSES = ("walk", "run", "punch", "jump", "sit_down", "stand_up", "pick_up", "put_down")
 REVERSED = {"sit_down": "stand_up", "stand_up": "sit_down", "pick_up": "put_down", "put_down": "pick_up"}
@@ -121,10 +122,10 @@ def _write_clip(path: Path, label: str, performer: int, take: int, seed: int, si
     for frame in frames:
         writer.write(frame[..., ::-1])
     writer.release()
-    capture, count = cv2.VideoCapture(str(path)), 0
-    while capture.grab():
-        count += 1
-    capture.release()
+    try:
+        count = probe(path).frames
+    except VideoError:
+        count = 0
     if count != len(frames):
         raise DataError(
             f"{path}: only {count} of {len(frames)} frames could be written: "

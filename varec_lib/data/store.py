@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -23,13 +24,15 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.decode import NO_FILE, cv2
 from varec_lib.data.doctor import split_usable
+from varec_lib.data.manifest import segments_of
 from varec_lib.data.store_writer import StoredVideo, expected_bytes, store_video
+from varec_lib.data.thinning import KeptFrames
+from varec_lib.data.video import NO_FILE
 from varec_lib.errors import StoreError
 from varec_lib.files import check_room, filling, gigabytes, write_text
 
-FORMAT = 2
+FORMAT = 3
 
 
 class FrameStore:
@@ -87,7 +90,7 @@ class FrameStore:
     def frames_of(self, table: pd.DataFrame) -> "StoredFrames":
         """The stored frames of these rows, in their order, after `update`."""
         keys = [self.key_of[path] for path in table["path"]]
-        return StoredFrames(self.folder, self.settings["form"], keys, [self.videos[key] for key in keys])
+        return StoredFrames(self.folder, self.settings, keys, [self.videos[key] for key in keys], segments_of(table))
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.root)}/{self.folder.name}"
@@ -186,28 +189,32 @@ class FrameStore:
 class StoredFrames:
     """Frames of the rows of a table, read from the store; the same interface as `VideoFiles`."""
 
-    def __init__(self, folder: Path, form: str, keys: list[str], videos: list[StoredVideo]) -> None:
-        self.folder, self.form = folder, form
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        keys: list[str],
+        videos: list[StoredVideo],
+        segments: list[tuple[float, float]],
+    ) -> None:
+        self.folder, self.form = folder, settings["form"]
         # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
         self.keys = np.array(keys, "S24")
-        self.frames = np.array([video.kept for video in videos], np.int32)
+        self.kept = KeptFrames([(video.times, video.promised_s) for video in videos], settings["fps"], segments)
+        self.frames, self.times = self.kept.frames, self.kept.times
+        self.stored = np.array([video.kept for video in videos], np.int32)
         self.bytes = np.array([video.frame_bytes for video in videos], np.int64)
         self.shapes = np.array([(video.stored_height, video.stored_width) for video in videos], np.int32).reshape(-1, 2)
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
         """Frames of the video in this row as uint8 RGB `(T, C, H, W)`; touches no others."""
+        indices = [int(self.kept.before[row]) + index for index in indices]
         file = os.open(self._file(row), os.O_RDONLY)
         try:
             frames = self._jpegs(file, row, indices) if self.form == "jpeg" else self._raw(file, row, indices)
         finally:
             os.close(file)
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
-
-    def times(self, row: int) -> np.ndarray:
-        """When the video in this row shows its frames, in seconds as its file tells it, float64 `(frames,)`."""
-        with self._file(row).open("rb") as stream:
-            stream.seek(self.bytes[row])
-            return np.frombuffer(stream.read(8 * int(self.frames[row])), np.float64)
 
     def _file(self, row: int) -> Path:
         return file_of(self.folder, self.keys[row].decode())
@@ -220,8 +227,8 @@ class StoredFrames:
         return frames
 
     def _jpegs(self, file: int, row: int, indices: list[int]) -> np.ndarray:
-        kept, end = int(self.frames[row]), int(self.bytes[row])
-        sizes = np.frombuffer(os.pread(file, 4 * kept, end + 8 * kept), np.uint32).astype(np.int64)
+        kept, end = int(self.stored[row]), int(self.bytes[row])
+        sizes = np.frombuffer(os.pread(file, 4 * kept, end), np.uint32).astype(np.int64)
         ends = np.cumsum(sizes)
         pictures = (os.pread(file, int(sizes[i]), int(ends[i] - sizes[i])) for i in indices)
         return np.stack([cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR_RGB) for p in pictures])

@@ -1,34 +1,72 @@
-"""Which frames stay when a video is thinned out to fewer frames a second.
+"""Which frames stay when a video is thinned out to fewer frames a second: told from the times at which they are shown.
 
 Without torch: whoever decodes a video in a process of its own should not wait for it.
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
-SAME_RATE = 1 - 1e-9  # rates that differ by rounding alone are the same
+FEW = 32  # frames that are left of a short video, where it has so many: twice those of an ordinary clip
+SLACK = 0.08  # of the distance between two frames that stay: times are rounded, and cameras are not exact
 
 
-def is_kept(position: int, native_fps: float, fps: float) -> bool:
-    """Whether a video thinned out to `fps` frames a second keeps its frame `position`; the first one always stays.
+class Thinning:
+    """The first frame of each interval of 1 / `fps` seconds stays, all of them where `fps` is 0.
 
-    0 keeps every frame, as does a rate that the video does not exceed or does not tell: none is ever invented.
+    Of a video whose header promises so few seconds that less than `FEW` would be left, more of them stay.
     """
-    if not 0 < fps < SAME_RATE * native_fps:
+
+    def __init__(self, fps: float, promised_s: float = 0.0) -> None:
+        if fps and promised_s:
+            fps = max(fps, FEW / promised_s)
+        self.fps, self.due = fps, 0.0
+
+    def keeps(self, time_s: float) -> bool:
+        """Whether the next frame stays, which is shown `time_s` seconds after the first one."""
+        intervals = time_s * self.fps + SLACK
+        if self.fps and intervals < self.due:
+            return False
+        self.due = math.floor(intervals) + 1
         return True
-    return math.floor(position * fps / native_fps) > math.floor((position - 1) * fps / native_fps)
 
 
-def kept_frames(frames: int, native_fps: float, fps: float) -> np.ndarray:
-    """Numbers of all frames that `is_kept` keeps of a video with `frames` frames, `(K,)`."""
-    positions = np.arange(-1, frames)
-    if not 0 < fps < SAME_RATE * native_fps:
-        return positions[1:]
-    return positions[1:][np.diff(np.floor(positions * fps / native_fps)) > 0]
+def kept_frames(times: np.ndarray, fps: float, promised_s: float = 0.0) -> np.ndarray:
+    """Numbers of the frames that stay of a video whose frames are shown at these times, `(K,)`."""
+    keeps = Thinning(fps, promised_s).keeps
+    return np.flatnonzero([keeps(time_s) for time_s in times.tolist()])
 
 
-def kept_counts(frames: np.ndarray, native_fps: np.ndarray, fps: float) -> np.ndarray:
-    """How many frames `kept_frames` keeps of each of many videos, `(N,)`."""
-    thinned = (0 < fps) & (fps < SAME_RATE * native_fps)
-    return np.where(thinned, np.floor((frames - 1) * fps / np.where(thinned, native_fps, 1)) + 1, frames).astype(int)
+class KeptFrames:
+    """The frames that stay of many videos, in arrays: data workers share these, where lists would be copied bit by bit.
+
+    `videos` are pairs of `times` (s, of each frame and of the end) and `promised_s`, of which `segments` are wanted:
+    from when to when, in seconds. `frames` `(N,)` counts those that stay of each, and `before` those before them.
+    """
+
+    def __init__(
+        self, videos: Iterable[tuple[np.ndarray, float]], fps: float, segments: Iterable[tuple[float, float]]
+    ) -> None:
+        numbers, times, before = [], [], []
+        for (all_times, promised_s), (start_s, end_s) in zip(videos, segments, strict=True):
+            kept = kept_frames(all_times[:-1], fps, promised_s)
+            first = max(int(np.searchsorted(all_times[kept], start_s, side="right")) - 1, 0)
+            last = max(int(np.searchsorted(all_times[kept], end_s, side="left")), first + 1)
+            within = np.append(all_times[kept[first:last]], min(end_s, all_times[-1])) - start_s
+            numbers.append(kept[first:last])
+            times.append(within.clip(min=0))
+            before.append(first)
+        self.frames, self.before = np.array([len(which) for which in numbers], np.int32), np.array(before, np.int64)
+        self._starts = np.cumsum(self.frames) - self.frames
+        self._numbers = np.concatenate([np.empty(0, np.int32), *numbers]).astype(np.int32)
+        self._times = np.concatenate([np.empty(0), *times])
+
+    def numbers(self, row: int) -> np.ndarray:
+        """Which frames of a video these are, `(F,)`."""
+        return self._numbers[self._starts[row] : self._starts[row] + self.frames[row]]
+
+    def times(self, row: int) -> np.ndarray:
+        """When each of them is shown, and when the video or segment ends, in seconds from its beginning: `(F + 1,)`."""
+        start = self._starts[row] + row  # because each video before has a time more than frames
+        return self._times[start : start + self.frames[row] + 1]

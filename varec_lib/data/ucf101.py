@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,41 +15,64 @@ CLIP_FILE = re.compile(rf"(?:^|[/\\]){CLIP_NAME.pattern}(?:\.[^./\\]*)?\Z")  # a
 
 def find_lists(root: Path, split: int) -> Path | None:
     """The folder at or below `root` that holds `trainlist0<split>.txt` or `testlist0<split>.txt`, or None."""
-    candidates = [root, *(root / sub for sub in ("ucfTrainTestlist", "splits", "ucf_splits"))]
+    folders = (".", "ucfTrainTestlist", "splits", "ucf_splits", "annotations")
     names = (f"trainlist0{split}.txt", f"testlist0{split}.txt")
+    candidates = [root / folder for folder in folders] + [root / "annotations" / "ucfTrainTestlist"]
     return next((folder for folder in candidates if any((folder / name).is_file() for name in names)), None)
 
 
-def read_list(root: Path, lists: Path, split: int, kind: str) -> pd.DataFrame:
+def videos_below(root: Path) -> dict[str, str]:
+    """Paths of all files named as UCF-101's clips, by their names in small letters, wherever they lie below `root`.
+
+    Archives are unpacked into folders of many names, once or twice; and some classes are spelled in two ways.
+    """
+    places = sorted((place, files) for place, _, files in os.walk(root, followlinks=True))
+    return {name.lower(): os.path.join(place, name) for place, files in places for name in files if name[:2] == "v_"}
+
+
+def read_list(lists: Path, split: int, kind: str, videos: dict[str, str], say: Callable[[str], None]) -> pd.DataFrame:
     """Rows `path, label, group, split` of one list of an official split: `kind` is train or test (there is no val).
 
     `trainlist` lines are `Class/clip.avi number`, `testlist` lines `Class/clip.avi`, with CRLF or LF endings; where
-    `classInd.txt` is there, its numbers are checked against the class folders. Raises `DataError` with file and line.
+    `classInd.txt` is there, its numbers are checked against the class folders. `videos` are those of `videos_below`;
+    classes of which none is there are left out, and `say` is told. Raises `DataError` with file and line.
     """
     rows = []
     if kind != "val":
         file, numbers = lists / f"{kind}list0{split}.txt", _class_numbers(lists / "classInd.txt")
         if not file.is_file():
             raise DataError(f"{file}: no such file, but the other list of split {split} is there.")
-        videos = os.fspath(next((root / sub for sub in ("UCF-101", "videos") if (root / sub).is_dir()), root))
-        for line_number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for line_number, line in enumerate(_lines(file), start=1):
             if not line.strip():
                 continue
             clip, *number = line.split()
-            label, _, stem = clip.rpartition("/")
-            match = CLIP_NAME.fullmatch(stem.rsplit(".", 1)[0])
+            label, _, name = clip.rpartition("/")
+            match = CLIP_NAME.fullmatch(name.rsplit(".", 1)[0])
             if not label or not match:
                 raise DataError(f"{file}, line {line_number}: {line.strip()!r} is not Class/v_Class_gNN_cNN.avi.")
             if number and numbers and numbers.get(label) != number[0]:
                 raise DataError(f"{file}, line {line_number}: {label} is not class {number[0]} of classInd.txt.")
-            rows.append((os.path.join(videos, clip), label, match["group"], kind))
-    return pd.DataFrame(rows, columns=["path", "label", "group", "split"], dtype=str)
+            absent = os.path.join(lists, "..", "UCF-101", clip)
+            rows.append((videos.get(name.lower(), absent), label, match["group"], kind))
+    table = pd.DataFrame(rows, columns=["path", "label", "group", "split"], dtype=str)
+    classes = {match["group"].rpartition("_")[0] for match in map(CLIP_NAME.match, videos) if match}
+    here = {label for label in table["label"].unique() if label.lower() in classes}
+    gone = sorted(set(table["label"]) - here)
+    if here and gone:
+        shown = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
+        say(f"Note: {len(gone)} of {len(here) + len(gone)} classes have no video here and are left out ({shown}).")
+        table = table[table["label"].isin(here)].reset_index(drop=True)
+    return table
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8-sig").splitlines()
 
 
 def _class_numbers(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
-    lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split() for line in _lines(file)]
     if any(len(line) not in (0, 2) for line in lines):
         raise DataError(f"{file}: its lines must be `number class`, such as `1 ApplyEyeMakeup`.")
     return {line[1]: line[0] for line in lines if line}

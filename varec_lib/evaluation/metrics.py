@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 NEVER_SURE = 1.0  # the threshold of a model to be trusted with nothing: only a probability rounded to 1 reaches it
+COLUMNS = ("path", "label", "group", "start", "end")  # of a predicted video; the last two where it is a segment
 ENOUGH = 10  # videos that an answer must rest on to count as sure
 
 
@@ -34,7 +35,8 @@ class Predictions:
         rows, *found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         order = np.argsort(rows)
         probabilities, *unlike = (array[order] for array in found)
-        return cls(table[["path", "label", "group"]].reset_index(drop=True), classes, probabilities, views, *unlike)
+        kept = table[[name for name in COLUMNS if name in table]].reset_index(drop=True)
+        return cls(kept, classes, probabilities, views, *unlike)
 
     @property
     def targets(self) -> np.ndarray:
@@ -69,8 +71,8 @@ class Predictions:
         return Predictions(kept, self.classes, self.probabilities[keep], self.views, unlike)
 
     def as_table(self) -> pd.DataFrame:
-        """One row per video: path, label, group, predicted class and its probability."""
-        return self.table[["path", "label", "group"]].assign(
+        """One row per video: path, label, group, its segment if it is one, predicted class and its probability."""
+        return self.table.assign(
             predicted=[self.classes[i] for i in self.predicted],
             probability=self.probabilities.max(axis=1),
             correct=self.predicted == self.targets,

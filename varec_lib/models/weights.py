@@ -4,7 +4,7 @@ import http.client
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,21 @@ def cached_file(weights: Weights, cache: Path | None = None) -> Path:
     return (cache or Path(torch.hub.get_dir()) / "checkpoints") / name
 
 
+def arrived(weights: Weights, cache: Path | None = None) -> float:
+    """The share of these weights that a download under way has brought so far, 0 where there is none."""
+    file = cached_file(weights, cache)
+    parts = [file.with_name(f"{file.name}.part"), *_workshop(file).rglob("*")]
+    with suppress(OSError):  # what is moved or removed meanwhile
+        size = sum(part.stat().st_size for part in parts if part.is_file())
+        return min(size / (1e6 * weights.megabytes), 1.0)
+    return 0.0
+
+
+def _workshop(file: Path) -> Path:
+    """Where a weight file is made, beside its place, so that moving it there is one step."""
+    return file.with_name(f".{file.name}.download")
+
+
 def fetch(weights: Weights, cache: Path | None = None) -> Path:
     """The checked local file of these weights, downloaded if it is not there yet; it says so, and how large it is.
 
@@ -178,7 +193,7 @@ def _get(weights: Weights, file: Path) -> None:
         _announce(weights, file, urlsplit(weights.source).netloc)
         download(weights.source, file, weights.sha256)
         return
-    work = file.with_name(f".{file.name}.download")  # here, so that moving the result is one step
+    work = _workshop(file)
     shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
     try:
         work.mkdir()

@@ -1,10 +1,10 @@
 """Decodes one video of unknown origin, as a process of its own: `python -m varec_lib.predictor.decoder` (notebook 06).
 
 The video is an open file handed over as standard input, never a name. What its frames are goes to standard output, as
-messages of a kind (one byte), a length (four) and a body: first `{"fps", "frames"}` as the header tells them, within
-the limits, then frames, each with its height and width (four and four) and its time in seconds (eight) before its RGB
-bytes, last `{"cut", "promised_s"}` or `{"error"}`. Where a preview is wanted, each frame comes in two sizes made of
-the same picture, the preview's first. JSON and pixels only: whoever reads them need not trust us.
+messages of a kind (one byte), a length (four) and a body: first `{"fps", "promised_s"}` as the header tells them, then
+frames, each with its height and width (four and four) and its time in seconds (eight) before its RGB bytes, last
+`{"cut", "lost", "ends_s"}` or `{"error"}`. Where a preview is wanted, each frame comes in two sizes made of the same
+picture, the preview's first. JSON and pixels only: whoever reads them need not trust us.
 `varec_lib.predictor.sandbox` starts it, within limits of memory and time.
 """
 
@@ -15,17 +15,16 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
-from varec_lib.data.decode import cv2, decode_frames, frame_rate, open_capture, shrunk, shrunk_size
+import av
+import cv2
+import numpy as np
+
 from varec_lib.data.preview import LONGEST_S, preview_size
+from varec_lib.data.video import open_video
 from varec_lib.errors import VideoError
 
-# FFmpeg also opens lists of other files and addresses (HLS, concat, ...): none of these are taken for a video here.
-FORMATS = "avi,mov,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,mxf,nut,rm,dv,wtv"
-OPTIONS = f"format_whitelist;{FORMATS}|protocol_whitelist;file,fd,pipe"
-VIDEO = Path("/dev/fd/0")
 JSON, FRAME, PREVIEW = b"J", b"F", b"P"
 HEAD, SIZE = struct.Struct(">cI"), struct.Struct(">IId")
 
@@ -34,7 +33,6 @@ def main() -> None:
     """Decodes what standard input holds; the limits come as JSON in the only argument."""
     limits = json.loads(sys.argv[1])
     threading.Thread(target=_end_with, args=[limits["parent"]], daemon=True).start()
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = OPTIONS
     sys.stdout = sys.stderr  # nobody else prints between the messages
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         _decode(limits, out)
@@ -58,38 +56,33 @@ def _decode(limits: dict, out: BinaryIO) -> None:
     def say(**facts: object) -> None:
         send(JSON, json.dumps(facts).encode())
 
+    def send_picture(kind: bytes, picture: np.ndarray, time_s: float) -> None:
+        send(kind, SIZE.pack(*picture.shape[:2], time_s), picture.tobytes())
+
     try:
-        with open_capture(VIDEO) as capture:
-            # Frames that are larger than the header says are scaled down to it, within the limits of memory and time.
-            width, height = (int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-            if width * height > limits["pixels"]:
-                most = f"{limits['pixels'] / 1e6:.2g} megapixels"
-                raise VideoError(f"its pictures of {width}x{height} are larger than the {most} that are taken here.")
-            fps = frame_rate(VIDEO, capture)
-            most = min(limits["frames"], max(round(limits["seconds"] * (fps or 25)), 1))
-            count, rate = max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0.0), capture.get(cv2.CAP_PROP_FPS)
-            say(fps=fps, frames=min(int(count), most))
-
-            start_s, side = None, limits["short_side"]
-
-            def send_frame(kind: bytes, frame, at_s: float) -> None:
-                send(kind, SIZE.pack(*frame.shape[:2], at_s), frame.tobytes())
-
-            def save(frame, at_s: float) -> None:
-                nonlocal start_s
-                start_s = at_s if start_s is None else start_s
-                if limits["preview"] and at_s - start_s < LONGEST_S:
-                    send_frame(PREVIEW, shrunk(frame, preview_size(*frame.shape[:2])), at_s)
-                send_frame(FRAME, shrunk(frame, shrunk_size(*frame.shape[:2], side)), at_s)
-
-            whole = 0 if limits["preview"] else side  # scaling down before the colours change costs less
-            info = decode_frames(capture, fps, save, short_side=whole, fps=limits["fps"], name=str(VIDEO), most=most)
-            promised_s = min(count / rate, 1e6) if rate > 0 and info.frames < count else 0.0
-            say(cut=info.frames == most and capture.grab(), promised_s=promised_s)
+        with os.fdopen(os.dup(0), "rb") as file, open_video(file) as video:
+            _check_size(*video.coded_size, limits["pixels"])
+            say(fps=video.promised_fps, promised_s=min(video.promised_s, limits["seconds"]))
+            cut = False
+            for frame in video.thinned(limits["fps"]):
+                _check_size(video.width, video.height, limits["pixels"])  # headers lie
+                if cut := video.frames > limits["frames"] or frame.time_s >= limits["seconds"]:
+                    break
+                if limits["preview"] and frame.time_s < LONGEST_S:
+                    send_picture(PREVIEW, frame.scaled(preview_size(video.height, video.width)), frame.time_s)
+                send_picture(FRAME, frame.picture(limits["short_side"]), frame.time_s)
+            promised_s = 0.0 if cut else min(video.promised_s, 1e6)
+            say(cut=cut, lost=video.lost, ends_s=frame.time_s if cut else video.ends_s, promised_s=promised_s)
     except VideoError as error:
-        say(error=str(error).removeprefix(f"{VIDEO}: "))
-    except (MemoryError, cv2.error):
+        say(error=str(error))
+    except (MemoryError, cv2.error, av.FFmpegError):
         say(error="it needs more memory than a video is given here, or it is damaged.")
+
+
+def _check_size(width: int, height: int, pixels: int) -> None:
+    if width * height > pixels:
+        most = f"{pixels / 1e6:.2g} megapixels"
+        raise VideoError(f"its pictures of {width}x{height} are larger than the {most} that are taken here.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What is in a video: a model applied to single files, whole or clip by clip along them (notebook 06)."""
 
+import mimetypes
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -9,7 +11,7 @@ import pandas as pd
 import torch
 
 from varec_lib.data.dataset import VideoFiles, load_views
-from varec_lib.data.decode import VIDEO_EXTENSIONS, decode_video, probe, read_header
+from varec_lib.data.video import VideoInfo, open_video, probe
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.models.pretrained import load_pretrained
@@ -41,14 +43,18 @@ class Predictor:
 
     def clips(self, path: Path | str) -> torch.Tensor:
         """What the network sees of the video: uint8 `(V, T, C, H, W)`. Raises `VideoError`."""
-        video = pd.DataFrame([{"path": path, **vars(probe(path))}])
-        return load_views(VideoFiles(video, self.model.clip_spec), 0, self.model.clip_spec, views=self.views)
+        return self._clips(path, probe(path))
+
+    def _clips(self, path: Path | str, info: VideoInfo) -> torch.Tensor:
+        video = VideoFiles(pd.DataFrame([{"path": path, **vars(info)}]), self.model.clip_spec)
+        return load_views(video, 0, self.model.clip_spec, views=self.views)
 
     def predict(self, path: Path | str, *, top: int = 5) -> Prediction:
         """The `top` most probable classes of a video (all of them if there are fewer). Raises `VideoError`."""
-        clips = self.clips(path)
+        info = probe(path)
+        clips = self._clips(path, info)
         found, far = best(self.probabilities(clips), self.model.classes, top), self.distance(clips)
-        return Prediction(Path(path), found, unlike=self.unlike([] if far is None else [far]))
+        return Prediction(Path(path), found, unlike=self.unlike([] if far is None else [far]), lost=info.lost)
 
     def predict_along(self, path: Path | str, *, top: int = 5, seconds: float = 0.0) -> Prediction:
         """The same clip by clip: the video in segments, and the mean of their probabilities for the whole.
@@ -58,14 +64,16 @@ class Predictor:
         Raises `VideoError`.
         """
         clips = self.model.clip_spec
-        header, _ = read_header(path, short_side=clips.short_side)
-        windows = self.windows(header.fps, frames=header.promised_frames, top=top, seconds=seconds)
-        decode_video(path, windows.add, short_side=clips.short_side, fps=clips.fps)
-        return Prediction(Path(path), *windows.finish(), unlike=self.unlike(windows.distances))
+        with open_video(path) as video:
+            windows = self.windows(fps=video.promised_fps, promised_s=video.promised_s, top=top, seconds=seconds)
+            for frame in video.thinned(clips.fps):
+                windows.add(frame.picture(clips.short_side), frame.time_s)
+        answer = windows.finish(video.ends_s)
+        return Prediction(Path(path), *answer, unlike=self.unlike(windows.distances), lost=video.lost)
 
-    def windows(self, native_fps: float, **options: Any) -> Windows:
+    def windows(self, **options: Any) -> Windows:
         """An answer to be given frame by frame; options as `Windows` has them."""
-        how = {"native_fps": native_fps, "distance": self.distance} | options
+        how = {"distance": self.distance} | options
         return Windows(self.model.clip_spec, self.model.classes, self.probabilities, **how)
 
     def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
@@ -90,7 +98,7 @@ def find_videos(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in VIDEO_EXTENSIONS and p.is_file()]
+            inside = [file for file in _files_below(path) if _may_be_video(file)]
             if not inside:
                 raise VideoError(f"{path}: no video in this folder.")
             found += inside
@@ -99,6 +107,23 @@ def find_videos(paths: list[Path]) -> list[Path]:
     if not found:
         raise VideoError("No video was given: name files, or folders of them.")
     return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """In the order of their names, in linked folders too; macOS writes files `._clip.avi` that are no videos."""
+    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(file for file in found if not file.name.startswith("."))
+
+
+def _may_be_video(file: Path) -> bool:
+    """By its ending, so that a damaged one is named, or else by its content."""
+    if (mimetypes.guess_type(file.name)[0] or "").startswith("video/"):
+        return True
+    try:
+        with open_video(file):
+            return True
+    except VideoError:
+        return False
 
 
 def predict_videos(predictor: Predictor, paths: list[Path], *, top: int = 5, along: bool = False) -> list[Prediction]:

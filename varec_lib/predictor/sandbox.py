@@ -24,6 +24,7 @@ from varec_lib.predictor.decoder import FRAME, HEAD, JSON, PREVIEW, SIZE
 
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -v "$0" 2>/dev/null; shift; exec "$@"'  # macOS knows no -v
+UNKNOWN_FPS = 25.0
 BROKEN = "its decoder sent nonsense; the video is damaged, or made to do so."
 
 
@@ -72,10 +73,10 @@ def _start(command: list[str], limits: Limits, source: BinaryIO) -> subprocess.P
 class GuardedVideo:
     """The frames of an open video file, decoded in a process of its own; a context manager to iterate over.
 
-    `fps` is the video's rate, 0 where unknown, `frames` how many its header promises within the limits (it may lie, or
-    tell none: 0). `reached_s` is the time of the latest frame, 0 where the file tells none. Known when all were read:
-    `cut`, whether the limits ended it early, and `promised_s`, how far it should reach (0 where unknown, or it does).
-    Frames are RGB `(H, W, 3)` uint8, thinned out to `rate` and scaled down to `short_side` as `decode_video` does it.
+    `fps` and `promised_s` are rate and duration within the limits, as the header tells them (it may lie, or tell no
+    duration: 0); `time_s` is when the latest frame is shown. Known when all were read: `cut`, whether the limits ended
+    it early, `ends_s`, where it or the limits end, `promised_s`, how far it should reach (0 where it was cut), and
+    `lost`, how much of it is damaged. Frames are RGB `(H, W, 3)` uint8, thinned out to `rate`, with `short_side`.
     With `preview`, `larger` is the same frame at the size of a preview, None after its longest time.
     Raises `VideoError` with a sentence that names no file.
     """
@@ -96,8 +97,8 @@ class GuardedVideo:
         self.most_pixels = {FRAME: limits.pixels} | ({PREVIEW: BOX[0] * BOX[1]} if preview else {})
         order = {"short_side": short_side, "fps": rate, "preview": preview, "parent": os.getpid()}
         self.order = json.dumps(asdict(limits) | order)
-        self.fps, self.frames = 0.0, 0
-        self.cut, self.reached_s, self.promised_s = False, 0.0, 0.0
+        self.fps = self.promised_s = self.time_s = self.ends_s = 0.0
+        self.cut, self.lost = False, 0
 
     def __enter__(self) -> "GuardedVideo":
         command = [sys.executable, "-P", "-m", "varec_lib.predictor.decoder", self.order]
@@ -106,7 +107,7 @@ class GuardedVideo:
             kind, facts = self._message()
             if kind != JSON:
                 raise VideoError(BROKEN)
-            self.fps, self.frames = _number(facts, "fps"), int(_number(facts, "frames"))
+            self.fps, self.promised_s = _number(facts, "fps") or UNKNOWN_FPS, _number(facts, "promised_s")
         except BaseException:
             self.__exit__()
             raise
@@ -126,7 +127,8 @@ class GuardedVideo:
                 yield body
                 continue
             if kind == JSON and count:
-                self.cut, self.promised_s = _number(body, "cut") > 0, _number(body, "promised_s")
+                self.cut, self.lost = _number(body, "cut") > 0, int(_number(body, "lost"))
+                self.ends_s, self.promised_s = _number(body, "ends_s"), _number(body, "promised_s")
                 return
             break
         raise VideoError(BROKEN)
@@ -146,7 +148,7 @@ class GuardedVideo:
         if length <= 3 * self.most_pixels.get(kind, 0) + SIZE.size:
             height, width, at_s = SIZE.unpack(self._read(SIZE.size))
             if length == SIZE.size + 3 * height * width > SIZE.size:
-                self.reached_s = at_s if 0 <= at_s < 1e9 else 0.0
+                self.time_s = at_s if self.time_s < at_s < 1e9 else self.time_s
                 return kind, np.frombuffer(self._read(length - SIZE.size), np.uint8).reshape(height, width, 3)
         raise VideoError(BROKEN)
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from varec_lib.data.clip_spec import ClipSpec
+from varec_lib.data.sampling import SAME_S
 from varec_lib.errors import ConfigError
 
 Top = list[tuple[str, float]]  # classes and their probabilities, best first
-UNKNOWN_RATE = 25.0  # fps of a file that does not tell, for the times of segments
-SLACK_S, LONGEST_FRAME_S = 0.05, 60.0  # timestamps may differ from the rate by so much; a longer gap is damage
-WINDOW_S, WINDOW_FRAMES = 4.0, 1000  # length of a segment for a model that takes frames from all over a video, at most
+WINDOW_S, WINDOW_FRAMES = 4.0, 1000  # length of a segment for a model that takes frames from all over a video; at most
 MOST_WINDOWS = 30  # even, so that the newest stays where every other one is dropped
 
 
@@ -32,8 +31,8 @@ class Segment:
 class Prediction:
     """The most probable classes of one video, and of its segments where they were asked for.
 
-    `unlike` says whether it is unlike anything the model was trained on, None where nobody measured that. A video that
-    cannot be read has a sentence in `error` instead.
+    `unlike` says whether it is unlike anything the model was trained on, None where nobody measured that. `lost` counts
+    what of it is damaged. A video that cannot be read has a sentence in `error` instead.
     """
 
     path: Path
@@ -41,6 +40,7 @@ class Prediction:
     segments: list[Segment] = field(default_factory=list)
     error: str = ""
     unlike: bool | None = None
+    lost: int = 0
 
 
 def best(probabilities: torch.Tensor, classes: list[str], top: int) -> Top:
@@ -51,48 +51,17 @@ def best(probabilities: torch.Tensor, classes: list[str], top: int) -> Top:
     return list(zip([classes[i] for i in numbers.tolist()], values.tolist(), strict=True))
 
 
-class Clock:
-    """When a video shows its frames, in seconds from the first: at its `rate`, until the file's timestamps differ.
-
-    Cameras slow down in the dark; the rate of a file is then their mean, or what they can do by day. Timestamps that
-    make no sense are not trusted, nor any after them.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self.rate, self.count, self.trusts_timestamps = rate, 0, True
-        self.start_s = self.timestamp_s = self.drift_s = self.latest_s = 0.0
-
-    @property
-    def now_s(self) -> float:
-        """The time of the frame that is next, or of the end."""
-        return max(self.count / self.rate + self.drift_s, self.latest_s)
-
-    def tick(self, timestamp_s: float) -> float:
-        """The time of the next frame, which the file says is shown at `timestamp_s`."""
-        if self.count == 0:
-            self.start_s = timestamp_s
-        else:
-            step_s = timestamp_s - self.timestamp_s
-            self.trusts_timestamps = self.trusts_timestamps and 0 < step_s < LONGEST_FRAME_S
-        error_s = timestamp_s - self.start_s - (self.count / self.rate + self.drift_s)
-        if self.trusts_timestamps and abs(error_s) > SLACK_S:
-            self.drift_s += error_s
-        self.timestamp_s, self.latest_s = timestamp_s, self.now_s
-        self.count += 1
-        return self.latest_s
-
-
 class Windows:
-    """Windows of a video, scored as its frames arrive; it never holds more frames than one window has.
+    """Windows of a video, scored as its frames arrive; it holds no more frames than one window has, and one.
 
     A window is as long as the clips the model was trained on where these are dense; for a model that takes frames from
-    all over a video it has `seconds`. The next one starts `hop` windows later: 1 puts them side by side, 0.5 lets each
-    share half of its frames with the one before, or fewer where windows would then start less than `apart_s` apart.
-    Of a video of more than `frames` (0: unknown) they are further apart, so that there are not more than MOST_WINDOWS.
-    `native_fps` is the video's rate before it was thinned out to the specification's, 0 where it is unknown. `score`
-    gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`; `distance` how far they are from the training, or
-    None; it is kept in `distances`.
-    `on_window` is called with each window's segment and clip, uint8 `(T, C, H, W)`; what it returns is kept in `kept`.
+    all over a video it has `seconds` (`WINDOW_S` where 0), and no fewer frames than a clip. The next one starts `hop`
+    windows later: 1 puts them side by side, 0.5 lets each share half of its time with the one before, or less where
+    windows would then start less than `apart_s` apart. In a video of which `promised_s` is known to be long they are
+    further apart, so that there are not more than MOST_WINDOWS. `fps` is the rate of the frames, as far as it is known.
+    `score` gives the probabilities `(K,)` of uint8 clips `(V, T, C, H, W)`; `distance` how far they are from the
+    training, or None; it is kept in `distances`. `on_window` is called with each window's segment and clip, uint8
+    `(T, C, H, W)`; what it returns is kept in `kept`.
     """
 
     def __init__(
@@ -101,50 +70,50 @@ class Windows:
         classes: list[str],
         score: Callable[[torch.Tensor], torch.Tensor],
         *,
-        native_fps: float,
+        fps: float,
         distance: Callable[[torch.Tensor], float | None] = lambda clips: None,
-        frames: int = 0,
+        promised_s: float = 0.0,
         top: int = 5,
         seconds: float = 0.0,
         hop: float = 0.5,
         apart_s: float = 1.0,
         on_window: Callable[[Segment, torch.Tensor], Any] | None = None,
     ) -> None:
-        self.clip_spec, self.classes, self.score, self.top = clip_spec, classes, score, top
-        self.on_window, self.distance = on_window, distance
-        self.rate = native_fps if native_fps > 0 else UNKNOWN_RATE
-        if 0 < clip_spec.fps < native_fps:  # of the frames that are kept
-            self.rate = clip_spec.fps
-        dense = clip_spec.num_frames * clip_spec.stride
-        usual = min(WINDOW_S * self.rate, WINDOW_FRAMES)
-        length = dense if clip_spec.sampling == "dense" else round(seconds * self.rate or usual)
-        self.length = max(length, clip_spec.num_frames)
-        self.hop = max(round(hop * self.length), min(round(apart_s * self.rate), self.length), 1)
-        self.expected = round(frames * min(self.rate / native_fps, 1)) if native_fps > 0 else frames
-        self.hop = max(self.hop, -((self.length - self.expected) // (MOST_WINDOWS - 1)))
-        self.latest: deque[np.ndarray] = deque(maxlen=self.length)
-        self.times: deque[float] = deque(maxlen=self.length)  # of these
-        self.clock = Clock(self.rate)
+        self.clip_spec = replace(clip_spec, fps=clip_spec.fps or fps)  # a window's own rate is not the video's
+        self.classes, self.score, self.top = classes, score, top
+        self.on_window, self.distance, self.promised_s = on_window, distance, promised_s
+        rate = min(clip_spec.fps, fps) if clip_spec.fps else fps
+        if clip_spec.sampling == "dense":
+            self.length_s = clip_spec.num_frames * clip_spec.stride / (clip_spec.fps or fps)
+        else:
+            self.length_s = max(seconds or min(WINDOW_S, WINDOW_FRAMES / rate), clip_spec.num_frames / rate)
+        self.hop_s = max(hop * self.length_s, min(apart_s, self.length_s), 1 / rate)
+        self.hop_s = max(self.hop_s, (promised_s - self.length_s) / (MOST_WINDOWS - 1))
+        held = max(round(self.length_s * rate), WINDOW_FRAMES) + 1
+        self.latest: deque[tuple[float, np.ndarray]] = deque(maxlen=held)
         self.segments: list[Segment] = []
         self.parts: list[torch.Tensor] = []
         self.kept: list[Any] = []
         self.distances: list[float] = []
-        self.scored = 0
 
     @property
     def share(self) -> float:
-        """How much of the expected frames has come, 0 where none were expected."""
-        return min(self.clock.count / self.expected, 1.0) if self.expected else 0.0
+        """How much of the expected time has come, 0 where none was expected."""
+        return min(self.latest[-1][0] / self.promised_s, 1.0) if self.promised_s and self.latest else 0.0
 
-    def add(self, frame: np.ndarray, timestamp_s: float = 0.0) -> None:
-        """The next frame, RGB `(H, W, 3)` uint8, and the time in seconds that the file gives it, 0 where none."""
-        self.times.append(self.clock.tick(timestamp_s))
-        self.latest.append(frame)
-        count = self.clock.count
-        if count >= self.length and (count - self.length) % self.hop == 0:
-            self._score()
-            if len(self.parts) > MOST_WINDOWS:  # the video has more frames than its header promised
-                self.hop *= 2
+    def add(self, frame: np.ndarray, time_s: float) -> None:
+        """The next frame, RGB `(H, W, 3)` uint8, and when it is shown, in seconds from the first one."""
+        self._score_until(time_s)
+        self.latest.append((time_s, frame))
+        while len(self.latest) > 1 and self.latest[1][0] <= time_s - self.length_s + SAME_S:
+            self.latest.popleft()
+
+    def _score_until(self, time_s: float) -> None:
+        """Scores the windows that are over at this time."""
+        while time_s > (start_s := len(self.parts) * self.hop_s) + self.length_s - SAME_S:
+            self._score(start_s, start_s + self.length_s)
+            if len(self.parts) > MOST_WINDOWS:  # the video is longer than its header promised
+                self.hop_s *= 2
                 for kept in (self.parts, self.segments, self.kept):
                     del kept[1::2]
 
@@ -152,21 +121,26 @@ class Windows:
         """The most probable classes of all windows so far; empty before the first."""
         return best(torch.stack(self.parts).mean(dim=0), self.classes, self.top) if self.parts else []
 
-    def finish(self) -> tuple[Top, list[Segment]]:
-        """The mean over all windows, and each; frames left over make a last window that ends with the video.
+    def finish(self, ends_s: float) -> tuple[Top, list[Segment]]:
+        """The mean over all windows, and each, of a video that ends then.
 
-        Only the last eighth of a window may remain unseen: as a window of its own it would tell nothing new.
+        Frames left over make a last window that ends with the video. Only the last eighth of a window may remain
+        unseen: as a window of its own it would tell nothing new.
         """
-        if not self.parts or self.clock.count - self.scored > self.length // 8:
-            self._score()
+        self._score_until(ends_s)
+        if not self.parts or ends_s - self.segments[-1].end_s > self.length_s / 8 + SAME_S:
+            self._score(max(ends_s - self.length_s, 0.0), ends_s)
         return self.mean(), self.segments
 
-    def _score(self) -> None:
-        frames = [self.latest[i] for i in self.clip_spec.indices(len(self.latest))]
+    def _score(self, start_s: float, end_s: float) -> None:
+        shown = [pair for pair in self.latest if pair[0] < end_s - SAME_S]
+        while len(shown) > 1 and shown[1][0] <= start_s + SAME_S:
+            del shown[0]
+        times = np.array([max(time_s - start_s, 0.0) for time_s, _ in shown] + [end_s - start_s])
+        frames = [shown[i][1] for i in self.clip_spec.indices(times)]
         clip = self.clip_spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
         part = self.score(clip[None])
-        self.scored = self.clock.count
-        segment = Segment(self.times[0], self.clock.now_s, best(part, self.classes, self.top))
+        segment = Segment(start_s, end_s, best(part, self.classes, self.top))
         if (far := self.distance(clip[None])) is not None:
             self.distances.append(far)
         self.parts.append(part)

@@ -152,7 +152,7 @@ def _reading(source: Frames, feed: ClipFeed, clips: int) -> float:
     torch.set_num_threads(1)  # as in a loader's worker
     start = time.perf_counter()
     for row in rows.tolist():
-        source.read(row, feed.checkpoint.clip_spec.indices(int(source.frames[row]), generator=generator))
+        source.read(row, feed.checkpoint.clip_spec.indices(source.times(row), generator=generator))
     seconds = time.perf_counter() - start
     torch.set_num_threads(threads)
     return clips / seconds

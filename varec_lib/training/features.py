@@ -8,6 +8,7 @@ a computation that was killed goes on where it stopped, and a changed video has 
 """
 
 import hashlib
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import EvalClips, TrainBatch, make_loader
+from varec_lib.data.manifest import segments_of
 from varec_lib.data.store import FrameStore, file_of
 from varec_lib.evaluation.evaluate import clips_at_a_time
 from varec_lib.evaluation.metrics import Predictions
@@ -90,7 +92,9 @@ class FeatureFeed(ClipFeed):
         digest.update(repr(how).encode())
         store = FrameStore.of(config)
         folder = store.folder.parent / "features" / digest.hexdigest()[:16]
-        videos = list(map(store.keys(rows).get, rows["path"]))
+        keys_of = store.keys(rows)
+        cut = [f" {segment}" if segment != (0.0, inf) else "" for segment in segments_of(rows)]
+        videos = [keys_of[path] + segment for path, segment in zip(rows["path"], cut, strict=True)]
         clips = [videos[number % len(videos)] for number in range(len(keys))]
         if split == "train":
             clips = [

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from varec_lib.config import TrainConfig, changeable_on_resume
+from varec_lib.data.manifest import SEGMENT
 from varec_lib.errors import ConfigError, ResumeError
 from varec_lib.files import replacing
 from varec_lib.models.checkpoint import Checkpoint
@@ -29,7 +30,8 @@ def dataset_fingerprint(table: pd.DataFrame, data_dir: Path) -> str:
     root = os.path.realpath(data_dir)
     names = [os.path.relpath(path, root) if not path.startswith(root) else path[len(root) :] for path in table["path"]]
     sizes = [os.stat(path).st_size for path in table["path"]]  # hashing all of UCF-101 would take minutes
-    rows = table[["label", "split", "frames"]].assign(name=names, size=sizes)
+    segments = [name for name in SEGMENT if name in table]
+    rows = table[["label", "split", "frames", *segments]].assign(name=names, size=sizes)
     return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from varec_lib.data.preview import Preview
+from varec_lib.data.video import damage
 from varec_lib.evaluation.metrics import wilson_interval
 from varec_lib.predictor.page.samples import as_jpeg
 from varec_lib.predictor.predict import Predictor
@@ -78,24 +79,24 @@ def answer(
         video = stack.enter_context(GuardedVideo(
             file, short_side=clips.short_side, rate=clips.fps, limits=limits, cancelled=cancelled, preview=wants_preview
         ))  # fmt: skip
-        windows = predictor.windows(video.fps, frames=video.frames, on_window=_pictures)
+        windows = predictor.windows(fps=video.fps, promised_s=video.promised_s, on_window=_pictures)
         told_at = start
         for frame in video:
             # Whole pictures can be large: those of a model that wants them whole are made small as they come.
-            windows.add(frame if clips.short_side else _cropped(frame, predictor), video.reached_s)
+            windows.add(frame if clips.short_side else _cropped(frame, predictor), video.time_s)
             if video.larger is not None:
-                preview.add(video.larger, windows.times[-1])
+                preview.add(video.larger, video.time_s)
             now = time.perf_counter()
             if now - told_at > TOLD_EVERY_S:
                 told_at, share = now, windows.share
                 left_s = (now - start) * (1 / share - 1) if share > 0 else None
                 told(Progress(share, left_s, windows.mean(), windows.segments[-1].end_s if windows.segments else 0.0))
-        top, segments = windows.finish()
+        top, segments = windows.finish(video.ends_s)
         seconds, encoded = time.perf_counter() - start, preview.finish()
     found = Answer(
-        Prediction(Path(), top, segments, unlike=predictor.unlike(windows.distances)),
+        Prediction(Path(), top, segments, unlike=predictor.unlike(windows.distances), lost=video.lost),
         seconds,
-        _left_out(video, segments[-1].end_s),
+        _left_out(video),
         clips.num_frames,
         windows.kept,
         *_line_of_trust(predictor.model.checkpoint.metrics),
@@ -119,15 +120,14 @@ def _line_of_trust(metrics: dict[str, Any]) -> tuple[float | None, dict[str, Any
     return (sure_above if isinstance(sure_above, int | float) else None), rests_on
 
 
-def _left_out(video: GuardedVideo, seconds: float) -> str:
-    """What is to be known of an answer that covers the first `seconds`; empty where that is all."""
+def _left_out(video: GuardedVideo) -> str:
+    """What is to be known of an answer that does not rest on the whole video; empty where it does."""
     if video.cut:
-        return f"Only its first {seconds:.0f} seconds were looked at."
-    tolerated_s = max(1.0, 0.1 * video.promised_s)  # headers are not exact, and the last frame may have been left out
-    if 0 < video.reached_s < video.promised_s - tolerated_s:
-        reached, promised = f"{video.reached_s:.1f}", f"{video.promised_s:.1f}"
+        return f"Only its first {video.ends_s:.0f} seconds were looked at."
+    if video.ends_s < video.promised_s - max(1.0, 0.1 * video.promised_s):  # headers are not exact
+        reached, promised = f"{video.ends_s:.1f}", f"{video.promised_s:.1f}"
         return f"Its pictures end after {reached} of the {promised} seconds that it should have; it may be cut short."
-    return ""
+    return f"{damage(video.lost)}." if video.lost else ""
 
 
 def _cropped(frame: np.ndarray, predictor: Predictor) -> np.ndarray:

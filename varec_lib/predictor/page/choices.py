@@ -1,5 +1,6 @@
 """The models to choose from: trained experiments and published ones, each with what is to be known before asking it."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from varec_lib.errors import CheckpointError, ConfigError
 from varec_lib.evaluation.metrics import wilson_interval
 from varec_lib.models.checkpoint import Checkpoint, read_description
 from varec_lib.models.pretrained import CLASSIFIERS, kinetics_classes
-from varec_lib.models.weights import cached_file, weights_for
+from varec_lib.models.weights import Weights, arrived, cached_file, weights_for
 from varec_lib.predictor.predict import Predictor
 from varec_lib.training.experiment import Experiment, finished_experiments
 
+TOLD_EVERY_S = 0.5  # of a download
 LOADED = 2  # models that a process keeps, for all its widgets together
 NAMES = {"i3d": "I3D", "r3d18": "R3D-18", "cnnlstm": "CNN+LSTM", "frame_average": "Frame average"}
 KNOWN_DATA = {"stick_actions": "drawn figures (stick-actions)"}
@@ -39,6 +41,24 @@ class Choice:
     val_videos: int | None = None
     at_chance: bool = False
     real: bool = False
+    weights: Weights | None = None  # to be downloaded first
+
+    def loaded(self, told: Callable[[float], None]) -> Predictor:
+        """The model; `told` hears which share of its weights is here while they are downloaded. Raises `VarecError`."""
+        if self.weights is None:
+            return self.load()
+        done = threading.Event()
+
+        def tell() -> None:
+            while not done.wait(TOLD_EVERY_S):
+                told(arrived(self.weights))
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            return self.load()
+        finally:
+            done.set()
+            told(0.0)  # of what comes now
 
     def card(self) -> dict[str, Any]:
         """What the page shows of it."""
@@ -109,6 +129,7 @@ def _published(model: str) -> Choice:
         classes=kinetics_classes(),
         trained_on="real videos of 400 actions (Kinetics)",
         real=here,
+        weights=None if here else row,
     )
 
 

@@ -260,7 +260,7 @@ class Queue:
 
     def _answer(self, job: Job) -> None:
         try:
-            predictor = job.choice.load()
+            predictor = job.choice.loaded(lambda share: self._tell(self.progress, job, Progress(share, None, [], 0.0)))
             with self.lock:
                 if job.cancelled.is_set():
                     return

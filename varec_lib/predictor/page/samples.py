@@ -8,12 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import pandas as pd
 import torch
 from platformdirs import user_cache_path
 
-from varec_lib.data.decode import cv2, probe, read_frames
 from varec_lib.data.manifest import load_manifest
+from varec_lib.data.video import probe, read_frames
 from varec_lib.errors import DataError, VideoError
 from varec_lib.files import write_text
 

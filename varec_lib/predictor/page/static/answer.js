@@ -8,6 +8,7 @@ const isUnderway = (video) => video.state in WORDS;
 function progressOf({ state, share, left_s, silent, note }) {
   if (silent) return { text: "The kernel does not answer. Is it busy, or has it stopped?" };
   if (state === "waiting") return { text: WORDS.waiting };
+  if (state === "loading" && share > 0 && share < 1) return { text: `Downloading the model ${percent(share)}`, share };
   if (state === "loading") return { text: `${WORDS.loading}${note ? ` (${note})` : ""} …`, share: null };
   if (share === undefined || (state === "predicting" && !share)) return { text: `${WORDS[state]} …`, share: null };
   const left = state === "predicting" && left_s > 1 ? `, ${Math.ceil(left_s)} s left` : "";

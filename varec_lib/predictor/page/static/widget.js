@@ -199,7 +199,7 @@ class View {
       if (file) file.listed = true;
       const partial = this.partial.get(row.key);
       const sent = file && file.here / Math.max(file.file.size, 1);
-      const underway = { uploading: sent, predicting: partial?.share };
+      const underway = { uploading: sent, loading: partial?.share, predicting: partial?.share };
       const share = row.state in underway ? underway[row.state] : row.share;
       const note = models.find((card) => card.name === row.choice)?.note; // such as what has to be downloaded first
       const lost = file?.state === "failed" || (this.uploads.dead && isUnderway(row));

@@ -1,0 +1,74 @@
+"""What is known of video files, so that a start on known ones opens none of them: an index in the user's cache."""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import av
+import numpy as np
+from platformdirs import user_cache_path
+
+from varec_lib.data.video import VideoInfo
+
+READER = 1  # raise it when the reader finds other facts
+WAIT_S = 30.0  # for another process that writes
+
+
+def index_file() -> Path:
+    """Where the index lies."""
+    return user_cache_path("varec") / "videos.sqlite3"
+
+
+def identity(path: str) -> str:
+    """A hash of a file's path, size and time of change, and of what reads it. Raises `OSError` where it is gone."""
+    stat = os.stat(path)
+    known_by = f"{os.path.abspath(path)}/{stat.st_size}/{stat.st_mtime_ns}/{READER}/{av.__version__}"
+    return hashlib.blake2b(os.fsencode(known_by), digest_size=16).hexdigest()
+
+
+def known(keys: Iterable[str]) -> dict[str, VideoInfo]:
+    """The facts that are in the index, by `identity`; none where it cannot be read."""
+    found: dict[str, VideoInfo] = {}
+    keys = list(keys)
+    with suppress(sqlite3.Error, OSError), closing(_opened()) as index:
+        for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):
+            marks = ",".join("?" * len(some))
+            for key, facts, times in index.execute(f"SELECT * FROM videos WHERE key IN ({marks})", some):
+                found[key] = _info(json.loads(facts), times)
+    return found
+
+
+def remember(facts: dict[str, VideoInfo]) -> None:
+    """Adds facts by `identity`; those of videos that cannot be used are looked for again. Does without an index."""
+    rows = [(key, *_row(info)) for key, info in facts.items() if not info.problem]
+    with suppress(sqlite3.Error, OSError), closing(_opened()) as index, index:
+        index.executemany("INSERT OR REPLACE INTO videos VALUES (?, ?, ?)", rows)
+
+
+def _opened() -> sqlite3.Connection:
+    file = index_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    index = sqlite3.connect(file, timeout=WAIT_S)
+    index.execute("CREATE TABLE IF NOT EXISTS videos (key TEXT PRIMARY KEY, facts TEXT, times BLOB) WITHOUT ROWID")
+    return index
+
+
+def _row(info: VideoInfo) -> tuple[str, bytes]:
+    even = np.array_equal(info.times, _even(info))
+    facts = {name: value for name, value in vars(info).items() if name != "times"}
+    return json.dumps(facts), b"" if even else info.times.tobytes()
+
+
+def _info(facts: dict, times: bytes) -> VideoInfo:
+    info = VideoInfo(**facts)
+    object.__setattr__(info, "times", np.frombuffer(times, np.float64) if times else _even(info))
+    return info
+
+
+def _even(info: VideoInfo) -> np.ndarray:
+    """The times of a video that shows all frames equally long, which need not be kept."""
+    return np.arange(info.frames + 1) * (1 / info.fps)

@@ -1,0 +1,300 @@
+"""The one reader of video files: upright pictures with square pixels in the colours of a screen, each with its time.
+
+A file is not yet a video (notebook 01): pictures may be stored in halves, turned or stretched, in colours that few
+screens show, at uneven times, with holes. Imports torch only where tensors are asked for, because a process starts for
+each video that a stranger uploads.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from varec_lib.data.picture import Filters, ToRgb, orientation, pixel_ratio, shrunk, shrunk_size
+from varec_lib.data.thinning import Thinning
+from varec_lib.errors import VideoError
+
+if TYPE_CHECKING:
+    import torch
+
+av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is said by `VideoError` instead
+# FFmpeg also opens pictures, subtitles, and lists of other files and addresses: none of these is a video here.
+FORMATS = "avi,mov,matroska,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,obu,mxf,nut,rm,dv,wtv"
+OPTIONS = {"format_whitelist": f"{FORMATS},mjpeg,yuv4mpegpipe", "protocol_whitelist": "fd"}
+UNKNOWN_FPS, CLOCK_RATE = 25.0, 500  # of a file that tells no rate; more than this is the tick of a clock
+LONGEST_GAP_S = 600.0  # between two frames; more is a jump of the file's clock
+ROUNDED_S = 0.0011  # by how much a time may be wrong in a file that rounds them to milliseconds
+UNEVEN = 0.1  # of the usual time, by which some frame is shown longer or shorter
+NO_VIDEO = "not a video that can be decoded. Is it damaged, or another kind of file?"
+NO_FILE = "no such file. Check the name in the CSV, or the folder."
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """Facts of a video file, or the problem for which it cannot be used (a sentence without the path)."""
+
+    frames: int = 0  # that can be decoded, whatever the header promises
+    fps: float = 0.0  # their mean rate
+    height: int = 0  # pixels, as displayed
+    width: int = 0
+    promised_s: float = 0.0  # duration by the header, 0 where it tells none
+    codec: str = ""
+    interlaced: bool = False
+    uneven: bool = False  # not all frames are shown for the same time
+    lost: int = 0  # frames or parts of them that are damaged
+    problem: str = ""
+    times: np.ndarray = field(default_factory=lambda: np.zeros(1), compare=False)  # s, of each frame and of the end
+
+
+class Frame:
+    """A frame that is shown `time_s` seconds after the first one; its picture is made only for those who want it."""
+
+    __slots__ = ("_decoded", "_rgb", "_video", "time_s")
+
+    def __init__(self, video: "Video", decoded: av.VideoFrame, time_s: float) -> None:
+        self._video, self._decoded, self._rgb, self.time_s = video, decoded, None, time_s
+
+    def picture(self, short_side: int = 0) -> np.ndarray:
+        """RGB `(H, W, 3)` uint8, scaled down so that the shorter side has that many pixels (0: as it is)."""
+        return self.scaled(shrunk_size(self._video.height, self._video.width, short_side))
+
+    def scaled(self, size: tuple[int, int]) -> np.ndarray:
+        """RGB uint8 of that height and width."""
+        if self._rgb is None:
+            self._rgb = self._video.to_rgb(self._decoded)
+        turned, down, right = self._video.orientation
+        pixels = shrunk(self._rgb, size[::-1] if turned else size)
+        return np.ascontiguousarray((pixels.transpose(1, 0, 2) if turned else pixels)[::down, ::right])
+
+
+class Video:
+    """An open video, whose frames are to be gone through once, in the order in which they are shown.
+
+    By the header, which may be wrong, a frame has `coded_size` (width, height), and the video lasts `promised_s` (0
+    where it does not say) at `promised_fps`. While frames come, `frames` counts them, `lost` counts what is damaged,
+    `interlaced` says whether any frame was, and `height` and `width` are those of all.
+    """
+
+    def __init__(self, container: av.container.InputContainer) -> None:
+        self._container, self._stream = container, _chosen_stream(container)
+        context, self._is_avi = self._stream.codec_context, container.format.name == "avi"
+        context.thread_count = 1  # because several videos are read at once
+        self.codec = context.codec.canonical_name
+        self.coded_size = context.width, context.height
+        guessed = self._stream.guessed_rate  # which may be the tick of a clock
+        self.promised_fps = float(self._stream.average_rate or (guessed < CLOCK_RATE and guessed) or UNKNOWN_FPS)
+        told = [(self._stream.duration, self._stream.time_base), (container.duration, Fraction(1, av.time_base))]
+        if self._is_avi:  # of a file that was cut short, the duration is that of what is there
+            told.insert(0, (self._stream.frames, 1 / self.promised_fps))
+        self.promised_s = next((float(count * unit) for count, unit in told if count and count > 0), 0.0)
+        self.height = self.width = self.lost = 0
+        self.interlaced, self.to_rgb, self._clock = False, ToRgb(), _Clock(self.promised_fps)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames. Raises `VideoError` where there is none."""
+        for decoded in self._progressive():
+            if not self.frames:
+                self.orientation = orientation(decoded)
+                size = decoded.height, max(round(decoded.width * pixel_ratio(self._stream)), 1)
+                self.height, self.width = size[::-1] if self.orientation[0] else size
+            yield Frame(self, decoded, self._clock.tick(decoded))
+        if not self.frames:
+            raise VideoError("no frame can be decoded. The file is damaged; copy or download it again.")
+
+    @property
+    def frames(self) -> int:
+        """How many have come."""
+        return len(self._clock.times)
+
+    @property
+    def ends_s(self) -> float:
+        """When the latest frame has been shown, in seconds from the first."""
+        return self._clock.ends_s
+
+    def thinning(self, fps: float) -> Thinning:
+        """Which frames stay of it at `fps` frames a second, all of them for 0."""
+        return Thinning(fps, self.promised_s)
+
+    def thinned(self, fps: float) -> Iterator[Frame]:
+        """The frames that stay of it at `fps` frames a second, all of them for 0. Raises `VideoError`."""
+        keeps = self.thinning(fps).keeps
+        return (frame for frame in self if keeps(frame.time_s))
+
+    def info(self) -> VideoInfo:
+        """Its facts, when all frames have come."""
+        times = np.array([*self._clock.times, self.ends_s])
+        shown = np.diff(times)[:-1]  # how long the last one is shown is a guess in some files
+        return VideoInfo(
+            frames=self.frames,
+            fps=self.promised_fps if self._clock.even else self.frames / self.ends_s,
+            height=self.height,
+            width=self.width,
+            promised_s=self.promised_s,
+            codec=self.codec,
+            interlaced=self.interlaced,
+            uneven=len(shown) > 0 and bool(np.ptp(shown) > 2 * ROUNDED_S + UNEVEN * np.median(shown)),
+            lost=self.lost,
+            times=times,
+        )
+
+    def _progressive(self) -> Iterator[av.VideoFrame]:
+        """Whole pictures: of two interlaced halves, which belong to different moments, one picture is made."""
+        filters = None
+        for frame in self._decoded():
+            if filters and not filters.fits(frame):  # in a file that was joined of two
+                yield from filters(None)
+                filters = None
+            if frame.interlaced_frame:
+                self.interlaced = True
+                filters = filters or Filters(frame, "bwdif=mode=send_frame:deint=interlaced")
+            yield from filters(frame) if filters else [frame]
+        if filters:
+            yield from filters(None)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """What the decoder gives; it goes on behind damage."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError:  # the rest of the file cannot be read
+                self.lost += 1
+                return
+            try:
+                for frame in self._stream.decode(packet):
+                    self.lost += frame.is_corrupt
+                    if self._is_avi:  # it tells no other times; those for showing are guessed, and jump to and fro
+                        frame.pts = frame.dts
+                    yield frame
+            except av.FFmpegError:
+                self.lost += 1
+
+
+class _Clock:
+    """When frames are shown, in seconds from the first.
+
+    They are shown at the rate of the header as long as the file's times differ from that by rounding alone. A time that
+    does not come after the one before starts a new count.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self.step_s, self.even, self.first_s, self.latest = 1 / fps, True, 0.0, None
+        self.times: list[float] = []
+
+    def tick(self, frame: av.VideoFrame) -> float:
+        told_s, evenly_s = frame.time, len(self.times) * self.step_s
+        if self.latest is None:
+            self.first_s = told_s or 0.0
+        time_s = self.ends_s if told_s is None else told_s - self.first_s
+        self.even = self.even and abs(time_s - evenly_s) < ROUNDED_S
+        if self.even:
+            time_s = evenly_s
+        elif not 0 < time_s - self.times[-1] <= LONGEST_GAP_S:
+            self.first_s += time_s - self.ends_s
+            time_s = self.ends_s
+        self.times.append(time_s)
+        self.latest = frame
+        return time_s
+
+    @property
+    def ends_s(self) -> float:
+        """When the latest frame has been shown: after its duration, which some files do not tell, or the usual one."""
+        if self.even:
+            return len(self.times) * self.step_s
+        told_s = float(self.latest.duration * self.latest.time_base) if self.latest.duration else 0.0
+        return self.times[-1] + max(told_s, float(np.median(np.diff(self.times[-100:]))))
+
+
+@contextmanager
+def open_video(source: Path | str | BinaryIO) -> Iterator[Video]:
+    """A video by its path, or of an open file. Raises `VideoError`; it names the path, if there is one."""
+    try:
+        with _opened(source) as file, _container(file) as container:
+            yield Video(container)
+    except VideoError as error:
+        raise error if hasattr(source, "read") else VideoError(f"{source}: {error}") from error
+    except av.FFmpegError as error:
+        raise VideoError(f"{source}: cannot be decoded ({error.strerror}).") from error
+
+
+@contextmanager
+def _opened(source: Path | str | BinaryIO) -> Iterator[BinaryIO]:
+    """An open file, because FFmpeg takes some names for addresses or for patterns of names."""
+    if hasattr(source, "read"):
+        yield source
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise VideoError(NO_FILE)
+    if not path.stat().st_size:
+        raise VideoError("the file is empty (0 bytes). Copy or download it again.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise VideoError(f"cannot be opened ({error.strerror}).") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _container(file: BinaryIO) -> Iterator[av.container.InputContainer]:
+    try:
+        container = av.open(file, options=OPTIONS, metadata_errors="replace", buffer_size=1 << 18)
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(NO_VIDEO) from error
+    with container:
+        yield container
+
+
+def _chosen_stream(container: av.container.InputContainer) -> av.video.VideoStream:
+    """The pictures that players show: the default ones, and never a cover."""
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not streams:
+        raise VideoError("has no moving pictures, only sound or a cover." if len(container.streams) else NO_VIDEO)
+    known = [stream for stream in streams if stream.codec_context and stream.codec_context.codec]
+    if not known:
+        raise VideoError("its pictures are encoded in a way that is not known here. Convert it to H.264.")
+    return next((stream for stream in known if stream.disposition & Disposition.default), known[0])
+
+
+def probe(source: Path | str | BinaryIO) -> VideoInfo:
+    """Decodes a whole file once for its facts, because headers lie. Raises `VideoError`."""
+    with open_video(source) as video:
+        for _ in video:
+            pass
+    return video.info()
+
+
+def damage(lost: int) -> str:
+    """A sentence about so many damaged frames, without its full stop."""
+    return f"{lost} of its frames {'is' if lost == 1 else 'are'} damaged"
+
+
+def read_frames(source: Path | str | BinaryIO, indices: Sequence[int], *, short_side: int = 0) -> "torch.Tensor":
+    """The frames with these numbers (any order, repeats allowed) as uint8 RGB `(T, C, H, W)`.
+
+    Decodes up to the last of them, and makes pictures of these only, as `Frame.picture` does. Raises `VideoError`,
+    also where the file ends before.
+    """
+    import torch
+
+    wanted, last = set(indices), max(indices)
+    pictures: dict[int, np.ndarray] = {}
+    with open_video(source) as video:
+        for number, frame in enumerate(video):
+            if number in wanted:
+                pictures[number] = frame.picture(short_side)
+            if number == last:
+                break
+        else:
+            raise VideoError(f"ends after {video.frames} frames, frame {last} was expected. Has it changed?")
+    return torch.from_numpy(np.stack([pictures[i] for i in indices])).permute(0, 3, 1, 2)
