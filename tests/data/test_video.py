@@ -3,7 +3,9 @@
 import io
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from varec_lib.data import video as video_module
 from varec_lib.data.picture import shrunk_size
 from varec_lib.data.thinning import kept_frames
 from varec_lib.data.video import Video, open_video, probe, read_frames
@@ -404,6 +407,26 @@ def test_a_slide_film_with_sound(tmp_path, ffmpeg, frame_numbers, write_video, s
     info = probe(path)
     assert frame_numbers(decoded(path)) == [*range(5)] and info.lost == 0
     assert info.times[:5] == pytest.approx([0, 60, 120, 180, 240], abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([5.0, 1.0, 1.1, 1.2], [0, 0.1, 0.2, 0.3]),  # a clock that is set back after the first frame
+        ([0.0, 0.1, 0.2, 9000.0, 9000.2], [0, 0.1, 0.2, 0.3, 0.5]),  # one that leaps
+        ([0.0, 0.1, 0.2, 0.0, 0.1], [0, 0.1, 0.2, 0.3, 0.4]),  # a file that was joined of two
+        ([None] * 4, [0, 0.1, 0.2, 0.3]),  # none
+        ([0.0, 0.5, None, 0.7], [0, 0.5, 1.0, 1.5]),  # some
+        ([0.0, 0.1001, 0.1999, 0.3], [0, 0.1, 0.2, 0.3]),  # rounded by the container
+        ([3.0, 3.3, 3.9, 63.9], [0, 0.3, 0.9, 60.9]),  # a picture that stands for a minute
+    ],
+)
+def test_times_go_on_whatever_the_file_tells(told, expected):
+    clock = video_module._Clock(10)
+    for time in told:
+        clock.tick(SimpleNamespace(time=time, duration=0, time_base=Fraction(1, 1000)))
+    assert clock.times == pytest.approx(expected)
+    assert clock.ends_s > clock.times[-1]
 
 
 def test_a_gif_with_uneven_delays(tmp_path, ffmpeg):

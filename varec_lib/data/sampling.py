@@ -1,8 +1,8 @@
 """Which frames of a video make a clip: told in seconds, because not all frames are shown equally long (notebook 01).
 
-`times` `(F + 1,)` says when each of the F frames begins to be shown, and at last when the video ends. Each function
-returns the numbers of `num_frames` frames. With a `generator` (training) the choice is random; without one (evaluation)
-it is the same every time.
+`times` `(F + 1,)` says when each of the F frames begins to be shown, from 0 on, and at last when the video ends. Each
+function returns the numbers of `num_frames` frames. With a `generator` (training) the choice is random; without one
+(evaluation) it is the same every time.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ SAME_S = 1e-6  # moments that differ by less are the same
 
 def shown_at(times: np.ndarray, moments_s: np.ndarray) -> np.ndarray:
     """The numbers of the frames that are shown at these moments, in seconds from the first frame."""
-    return np.searchsorted(times[:-1], moments_s + SAME_S, side="right").clip(min=1) - 1
+    return times[:-1].searchsorted(moments_s + SAME_S, side="right") - 1
 
 
 def nearest_to(times: np.ndarray, moments_s: np.ndarray) -> np.ndarray:
     """The numbers of the frames whose own times are nearest to these moments, in seconds from the first frame."""
-    return np.searchsorted((times[:-2] + times[1:-1]) / 2, moments_s, side="right")
+    return ((times[:-2] + times[1:-1]) / 2).searchsorted(moments_s, side="right")
 
 
 def uniform_indices(

@@ -208,7 +208,8 @@ class StoredFrames:
 
     def read(self, row: int, indices: list[int]) -> torch.Tensor:
         """Frames of the video in this row as uint8 RGB `(T, C, H, W)`; touches no others."""
-        indices = [int(self.kept.before[row]) + index for index in indices]
+        if first := int(self.kept.before[row]):
+            indices = [first + index for index in indices]
         file = os.open(self._file(row), os.O_RDONLY)
         try:
             frames = self._jpegs(file, row, indices) if self.form == "jpeg" else self._raw(file, row, indices)

@@ -87,7 +87,7 @@ class Video:
         context.thread_count = 1  # because several videos are read at once
         self.codec = context.codec.canonical_name
         self.coded_size = context.width, context.height
-        guessed = self._stream.guessed_rate  # which may be the tick of a clock
+        guessed = self._stream.guessed_rate or CLOCK_RATE  # which may be the tick of a clock
         self.promised_fps = float(self._stream.average_rate or (guessed < CLOCK_RATE and guessed) or UNKNOWN_FPS)
         told = [(self._stream.duration, self._stream.time_base), (container.duration, Fraction(1, av.time_base))]
         if self._is_avi:  # of a file that was cut short, the duration is that of what is there
@@ -179,10 +179,9 @@ class Video:
 
 
 class _Clock:
-    """When frames are shown, in seconds from the first.
+    """When frames are shown, in seconds from the first: at the header's rate, until the file's times differ from that.
 
-    They are shown at the rate of the header as long as the file's times differ from that by rounding alone. A time that
-    does not come after the one before starts a new count.
+    A time that does not come after the one before starts a new count.
     """
 
     def __init__(self, fps: float) -> None:
@@ -210,7 +209,8 @@ class _Clock:
         if self.even:
             return len(self.times) * self.step_s
         told_s = float(self.latest.duration * self.latest.time_base) if self.latest.duration else 0.0
-        return self.times[-1] + max(told_s, float(np.median(np.diff(self.times[-100:]))))
+        usual_s = float(np.median(np.diff(self.times[-100:]))) if len(self.times) > 1 else self.step_s
+        return self.times[-1] + max(told_s, usual_s)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class Windows:
         shown = [pair for pair in self.latest if pair[0] < end_s - SAME_S]
         while len(shown) > 1 and shown[1][0] <= start_s + SAME_S:
             del shown[0]
-        times = np.array([max(time_s - start_s, 0.0) for time_s, _ in shown] + [end_s - start_s])
+        times = np.array([0.0] + [time_s - start_s for time_s, _ in shown[1:]] + [end_s - start_s])
         frames = [shown[i][1] for i in self.clip_spec.indices(times)]
         clip = self.clip_spec.crop(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
         part = self.score(clip[None])
