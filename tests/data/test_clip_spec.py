@@ -180,6 +180,15 @@ def test_preprocess_survives_json():
     assert ClipSpec(**json.loads(json.dumps(original.to_dict()))) == original
 
 
+def test_a_video_that_is_shorter_than_a_clip_is_told():
+    uniform = ClipSpec(8, (32, 32), *IMAGENET, fps=15)
+    dense = replace(uniform, sampling="dense", stride=2)  # of 15 frames
+    for frames in range(1, 30):
+        times = np.arange(frames + 1) / 15
+        assert uniform.repeats(times) == (frames < 8) == (len(set(uniform.indices(times))) < 8)
+        assert dense.repeats(times) == (frames < 15)
+
+
 def test_indices_follow_the_sampling_that_was_chosen():
     assert ClipSpec(4, (32, 32), *IMAGENET).indices(np.arange(41) / 15) == [5, 15, 25, 35]
     dense = ClipSpec(4, (32, 32), *IMAGENET, sampling="dense", stride=3)

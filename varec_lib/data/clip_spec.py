@@ -43,6 +43,12 @@ class ClipSpec:
         """Seconds between two frames of a dense clip: `stride` frames at `fps`, or else at the video's mean rate."""
         return self.stride / self.fps if self.fps else self.stride * times[-1] / (len(times) - 1)
 
+    def repeats(self, times: np.ndarray) -> bool:
+        """Whether a clip of a video with these `times` shows frames twice, because the video is shorter."""
+        if self.sampling == "dense":
+            return bool((self.num_frames - 1) * self.step_s(times) >= times[-1])
+        return len(times) - 1 < self.num_frames
+
     def crop(self, clip: torch.Tensor) -> torch.Tensor:
         """Evaluation geometry: `(..., C, H, W)` scaled to cover `frame_size`, then its centre, uint8 as before."""
         height, width = clip.shape[-2:]

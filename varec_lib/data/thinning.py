@@ -5,10 +5,12 @@ Without torch: whoever decodes a video in a process of its own should not wait f
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
 FEW = 32  # frames that are left of a short video, where it has so many: twice those of an ordinary clip
+SAME_S = 1e-9  # distances between frames that differ by less are the same
 SLACK = 0.08  # of the distance between two frames that stay: times are rounded, and cameras are not exact
 
 
@@ -34,8 +36,22 @@ class Thinning:
 
 def kept_frames(times: np.ndarray, fps: float, promised_s: float = 0.0) -> np.ndarray:
     """Numbers of the frames that stay of a video whose frames are shown at these times, `(K,)`."""
-    keeps = Thinning(fps, promised_s).keeps
-    return np.flatnonzero([keeps(time_s) for time_s in times.tolist()])
+    fps = Thinning(fps, promised_s).fps
+    if len(times) > 2 and np.ptp(np.diff(times)) < SAME_S:  # as nearly all: hundreds of times faster for many videos
+        kept = _kept_evenly(float(times[1]), fps, 1 << (len(times) - 1).bit_length())
+        return kept[: kept.searchsorted(len(times))]
+    return _kept(times.tolist(), fps)
+
+
+@lru_cache(maxsize=1000)
+def _kept_evenly(step_s: float, fps: float, frames: int) -> np.ndarray:
+    """The numbers of the frames that stay of so many: of a shorter video, the first of them stay."""
+    return _kept([number * step_s for number in range(frames)], fps)
+
+
+def _kept(times: list[float], fps: float) -> np.ndarray:
+    keeps = Thinning(fps).keeps
+    return np.flatnonzero([keeps(time_s) for time_s in times])
 
 
 class KeptFrames:

@@ -60,6 +60,9 @@ def prepare(config: TrainConfig, progress: bool, stack: ExitStack) -> Run:
     print(f"{', '.join(f'{counts.get(split, 0)} {split}' for split in SPLITS)} videos of {classes} classes")
     size = parameter_count(model) / 1e6
     print(f"{config.model}: {size:.1f} M parameters, {feed.precision}. Experiment {experiment.folder.name}", flush=True)
+    source, spec = feed.frames("train"), feed.checkpoint.clip_spec
+    if short := sum(spec.repeats(source.times(row)) for row in range(len(source.frames))):
+        print(f"Note: {short} training videos are shorter than a clip, which repeats their frames.")
     if config.multigrid:
         sizes = (f"{stage} from epoch {stage.first_epoch}" for stage in plan(config, saved))
         print(f"Clips (frames x height x width): {', '.join(sizes)}")
