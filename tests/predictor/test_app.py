@@ -549,7 +549,7 @@ def test_the_end_of_the_server_ends_all_kernels(tmp_path, by):
         assert status == (-by if by == signal.SIGKILL else 0)
         until(lambda: not any(map(psutil.pid_exists, kernels)))
     assert by == signal.SIGKILL or running.lines[-1] == "The page is closed.\n"
-    assert not [line for line in running.lines if "Traceback" in line]
+    assert "Traceback" not in "".join(running.lines), "".join(running.lines)
 
 
 @pytest.mark.slow

@@ -154,6 +154,10 @@ class KernelPool(AsyncMappingKernelManager):
         if kernel_id in self and kernel_id not in self._pending_kernels:
             await self.shutdown_kernel(kernel_id, now=now)
 
+    async def shutdown_all(self, now: bool = False) -> None:
+        """Ends all kernels at once: interrupted first, those that start write tracebacks into the server's log."""
+        await super().shutdown_all(now=True)
+
     def remove_kernel(self, kernel_id: str) -> Any:
         """Forgets an ended kernel, and closes the connections of its page, which look there then."""
         code = GOING_AWAY if self.get_kernel(kernel_id).shutting_down else DIED
