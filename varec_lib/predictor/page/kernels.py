@@ -155,7 +155,10 @@ class KernelPool(AsyncMappingKernelManager):
             await self.shutdown_kernel(kernel_id, now=now)
 
     async def shutdown_all(self, now: bool = False) -> None:
-        """Ends all kernels at once: interrupted first, those that start write tracebacks into the server's log."""
+        """Kills all kernels: interrupted, as Jupyter does first, those that start write tracebacks into the log."""
+        for manager in list(self._kernels.values()):
+            if manager.has_kernel:
+                await manager.signal_kernel(signal.SIGKILL)
         await super().shutdown_all(now=True)
 
     def remove_kernel(self, kernel_id: str) -> Any:
