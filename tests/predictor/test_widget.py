@@ -135,7 +135,7 @@ def test_progress_is_told(page, write_video, tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", 60)
     page.answered(page.upload(path.read_bytes()))
     shares = [content["share"] for content, _ in page.said("progress")]
-    assert len(shares) == 60 and shares == sorted(shares) and shares[-1] > 0.97
+    assert len(shares) == 60 and shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
 
 def test_several_videos_are_answered_in_the_order_they_came(page, video):

@@ -89,6 +89,7 @@ class Windows:
             self.length_s = max(seconds or min(WINDOW_S, WINDOW_FRAMES / rate), clip_spec.num_frames / rate)
         self.hop_s = max(hop * self.length_s, min(apart_s, self.length_s), 1 / rate)
         self.hop_s = max(self.hop_s, (promised_s - self.length_s) / (MOST_WINDOWS - 1))
+        self.frame_s = 1 / rate
         held = max(round(self.length_s * rate), WINDOW_FRAMES) + 1
         self.latest: deque[tuple[float, np.ndarray]] = deque(maxlen=held)
         self.segments: list[Segment] = []
@@ -99,7 +100,8 @@ class Windows:
     @property
     def share(self) -> float:
         """How much of the expected time has come, 0 where none was expected."""
-        return min(self.latest[-1][0] / self.promised_s, 1.0) if self.promised_s and self.latest else 0.0
+        come_s = self.latest[-1][0] + self.frame_s if self.latest else 0.0
+        return min(come_s / self.promised_s, 1.0) if self.promised_s else 0.0
 
     def add(self, frame: np.ndarray, time_s: float) -> None:
         """The next frame, RGB `(H, W, 3)` uint8, and when it is shown, in seconds from the first one."""
