@@ -10,7 +10,7 @@ LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 ORDER = """
     errors files download config plots
     data: thinning sampling stick_motion stick_figures ucf101 picture video facts preview manifest clip_spec dataset
-        doctor real_clips stick_actions store_writer store
+        check real_clips stick_actions store_writer store
     models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot

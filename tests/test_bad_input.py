@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from varec_lib.cli import main
 from varec_lib.config import TrainConfig
+from varec_lib.data.check import check_videos, load_dataset
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import TrainClips, VideoFiles
-from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import classes_of, load_manifest
 from varec_lib.data.video import probe, read_frames
 from varec_lib.errors import CheckpointError, ConfigError, DataError, VarecError

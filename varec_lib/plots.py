@@ -134,7 +134,7 @@ def ladder(table: pd.DataFrame) -> Figure:
 
 
 def split_counts(counts: pd.DataFrame) -> Figure:
-    """Videos per class, stacked by split; `counts` as `varec_lib.data.doctor.summary` without its totals."""
+    """Videos per class, stacked by split; `counts` as `varec_lib.data.check.summary` without its totals."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, max(2.0, 0.32 * len(counts))), layout="constrained")
         counts.iloc[::-1].plot.barh(stacked=True, color=[ACCENT, GOOD, MUTED], ax=axis, width=0.75)

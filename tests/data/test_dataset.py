@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.check import load_dataset
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import (
     EpochBatches,
@@ -23,7 +24,6 @@ from varec_lib.data.dataset import (
     make_loader,
     worker_trouble,
 )
-from varec_lib.data.doctor import load_dataset
 from varec_lib.data.manifest import classes_of
 from varec_lib.data.store import FrameStore
 from varec_lib.data.video import probe

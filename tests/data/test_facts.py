@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from varec_lib.data import doctor, facts
-from varec_lib.data.doctor import check_videos
+from varec_lib.data import check, facts
+from varec_lib.data.check import check_videos
 from varec_lib.data.video import VideoInfo, probe
 
 
@@ -32,7 +32,7 @@ def opened(monkeypatch) -> list[str]:
         names.append(Path(path).name)
         return probe(path)
 
-    monkeypatch.setattr(doctor, "probe", noted)
+    monkeypatch.setattr(check, "probe", noted)
     return names
 
 
@@ -65,11 +65,11 @@ def test_another_process_knows_them_too(table, index):
     script = """
 import sys
 import pandas as pd
-from varec_lib.data import doctor, facts
+from varec_lib.data import check, facts
 from pathlib import Path
 facts.index_file = lambda: Path(sys.argv[1])
-doctor.probe = lambda path: sys.exit(f"opened {path}")
-good, bad = doctor.check_videos(pd.DataFrame({"path": sys.argv[2:]}), progress=False)
+check.probe = lambda path: sys.exit(f"opened {path}")
+good, bad = check.check_videos(pd.DataFrame({"path": sys.argv[2:]}), progress=False)
 print(len(good), len(bad))
 """
     command = [sys.executable, "-c", script, str(index), *table["path"]]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from varec_lib.data.doctor import check_videos
+from varec_lib.data.check import check_videos
 from varec_lib.data.manifest import COLUMNS, classes_of, infer_group, load_manifest, validation_rows
 from varec_lib.errors import DataError
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.check import check_videos, notes_on
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import TrainClips, VideoFiles, class_numbers, load_views
-from varec_lib.data.doctor import check_videos, notes_on
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.evaluation.evaluate import evaluate_checkpoint

@@ -27,9 +27,9 @@ from varec_lib.cli import main
 from varec_lib.config import TrainConfig
 from varec_lib.data import store as store_module
 from varec_lib.data import store_writer
+from varec_lib.data.check import check_videos, load_dataset, trainable
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import EvalClips, VideoFiles, load_views
-from varec_lib.data.doctor import check_videos, load_dataset, trainable
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import FrameStore, StoredFrames, file_of
 from varec_lib.data.store_writer import StoredVideo

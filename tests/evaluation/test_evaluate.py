@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.check import check_videos, load_dataset
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import VideoFiles, load_views
-from varec_lib.data.doctor import check_videos, load_dataset
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.errors import CheckpointError, ConfigError, DataError
@@ -255,7 +255,7 @@ def test_more_batches_than_files_may_be_open(tiny_checkpoint, numbered_dataset):
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))\n"
-        "from varec_lib.data.doctor import check_videos\n"
+        "from varec_lib.data.check import check_videos\n"
         "from varec_lib.data.manifest import load_manifest\n"
         "from varec_lib.evaluation.evaluate import predict_table\n"
         "from varec_lib.models.checkpoint import load_checkpoint\n"

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from varec_lib.data.check import check_videos
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import TrainClips, VideoFiles, load_views
-from varec_lib.data.doctor import check_videos
 from varec_lib.data.store import FrameStore
 from varec_lib.predictor.predict import Predictor
 from varec_lib.predictor.sandbox import GuardedVideo, Limits

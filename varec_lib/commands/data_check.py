@@ -20,7 +20,7 @@ class Options(Settings):
 
 def run(options: Options) -> int:
     """Prints what a dataset holds and what of it cannot be used; 1 where there is any."""
-    from varec_lib.data.doctor import check_videos, notes_on, summary
+    from varec_lib.data.check import check_videos, notes_on, summary
     from varec_lib.data.manifest import load_manifest
 
     good, bad = check_videos(load_manifest(options.data, ucf_split=options.ucf_split))

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.doctor import split_usable
+from varec_lib.data.check import split_usable
 from varec_lib.data.manifest import segments_of
 from varec_lib.data.store_writer import StoredVideo, expected_bytes, store_video
 from varec_lib.data.thinning import KeptFrames

@@ -12,9 +12,9 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
+from varec_lib.data.check import accept, check_videos
 from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.dataset import EvalClips, Frames, Order, VideoFiles, make_loader, worker_trouble
-from varec_lib.data.doctor import accept, check_videos
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions

@@ -14,8 +14,8 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 
 from varec_lib.config import TrainConfig
+from varec_lib.data.check import check_videos, trainable
 from varec_lib.data.clip_spec import ClipSpec
-from varec_lib.data.doctor import check_videos, trainable
 from varec_lib.data.manifest import SPLITS, classes_of, load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.evaluation.evaluate import fit_novelty

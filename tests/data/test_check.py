@@ -1,4 +1,4 @@
-"""The doctor: unusable videos are named, counted and left out, and nothing takes their place."""
+"""Unusable videos are named, counted and left out, and nothing takes their place."""
 
 import re
 import shutil
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.doctor import check_videos, load_dataset, notes_on, summary
+from varec_lib.data.check import check_videos, load_dataset, notes_on, summary
 from varec_lib.data.manifest import load_manifest
 from varec_lib.errors import DataError
 
