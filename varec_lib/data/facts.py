@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 from varec_lib.data.video import VideoInfo
 
 READER = 1  # raise it when the reader finds other facts
+TABLES = {"videos": "facts TEXT, times BLOB", "looks": "digest BLOB, pictures BLOB, facts INTEGER"}
 WAIT_S = 30.0  # for another process that writes
 
 
@@ -32,28 +33,38 @@ def identity(path: str) -> str:
 
 def known(keys: Iterable[str]) -> dict[str, VideoInfo]:
     """The facts that are in the index, by `identity`; none where it cannot be read."""
-    found: dict[str, VideoInfo] = {}
-    keys = list(keys)
-    with suppress(sqlite3.Error, OSError), closing(_opened()) as index:
-        for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):
-            marks = ",".join("?" * len(some))
-            for key, facts, times in index.execute(f"SELECT * FROM videos WHERE key IN ({marks})", some):
-                found[key] = _info(json.loads(facts), times)
-    return found
+    return {key: _info(json.loads(facts), times) for key, facts, times in rows("videos", keys)}
 
 
 def remember(facts: dict[str, VideoInfo]) -> None:
     """Adds facts by `identity`; those of videos that cannot be used are looked for again. Does without an index."""
-    rows = [(key, *_row(info)) for key, info in facts.items() if not info.problem]
+    add_rows("videos", [(key, *_row(info)) for key, info in facts.items() if not info.problem])
+
+
+def rows(table: str, keys: Iterable[str]) -> list[tuple]:
+    """The rows of a table of the index with these keys; none where it cannot be read."""
+    found, keys = [], list(keys)
+    with suppress(sqlite3.Error, OSError), closing(_opened()) as index:
+        for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):
+            marks = ",".join("?" * len(some))
+            found += index.execute(f"SELECT * FROM {table} WHERE key IN ({marks})", some)
+    return found
+
+
+def add_rows(table: str, new: list[tuple]) -> None:
+    """Adds rows, each with its key first, or replaces them. Does without an index."""
+    if not new:
+        return
     with suppress(sqlite3.Error, OSError), closing(_opened()) as index, index:
-        index.executemany("INSERT OR REPLACE INTO videos VALUES (?, ?, ?)", rows)
+        index.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(new[0]))})", new)
 
 
 def _opened() -> sqlite3.Connection:
     file = index_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     index = sqlite3.connect(file, timeout=WAIT_S)
-    index.execute("CREATE TABLE IF NOT EXISTS videos (key TEXT PRIMARY KEY, facts TEXT, times BLOB) WITHOUT ROWID")
+    for table, columns in TABLES.items():
+        index.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, {columns}) WITHOUT ROWID")
     return index
 
 

@@ -76,7 +76,7 @@ class Frame:
 class Video:
     """An open video, whose frames are to be gone through once, in the order in which they are shown.
 
-    By the header, which may be wrong, a frame has `coded_size` (width, height), and the video lasts `promised_s` (0
+    By the header, which may be wrong, a frame has `coded_size` (width, height), it has `sound` or none, and lasts `promised_s` (0
     where it does not say) at `promised_fps`. While frames come, `frames` counts them, `lost` counts what is damaged,
     `interlaced` says whether any frame was, and `height` and `width` are those of all.
     """
@@ -86,7 +86,7 @@ class Video:
         context, self._is_avi = self._stream.codec_context, container.format.name == "avi"
         context.thread_count = 1  # because several videos are read at once
         self.codec = context.codec.canonical_name
-        self.coded_size = context.width, context.height
+        self.coded_size, self.sound = (context.width, context.height), bool(container.streams.audio)
         guessed = self._stream.guessed_rate or CLOCK_RATE  # which may be the tick of a clock
         self.promised_fps = float(self._stream.average_rate or (guessed < CLOCK_RATE and guessed) or UNKNOWN_FPS)
         told = [(self._stream.duration, self._stream.time_base), (container.duration, Fraction(1, av.time_base))]
