@@ -76,9 +76,9 @@ class Frame:
 class Video:
     """An open video, whose frames are to be gone through once, in the order in which they are shown.
 
-    By the header, which may be wrong, a frame has `coded_size` (width, height), it has `sound` or none, and lasts `promised_s` (0
-    where it does not say) at `promised_fps`. While frames come, `frames` counts them, `lost` counts what is damaged,
-    `interlaced` says whether any frame was, and `height` and `width` are those of all.
+    By the header, which may be wrong, a frame has `coded_size` (width, height), the file has `sound` or none, and the
+    video lasts `promised_s` (0 where it does not say) at `promised_fps`. While frames come, `frames` counts them,
+    `lost` what is damaged, `interlaced` says whether any was, and `height` and `width` are those of all.
     """
 
     def __init__(self, container: av.container.InputContainer) -> None:
