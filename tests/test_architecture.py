@@ -8,9 +8,9 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 # Whoever imports stands below: chapters, and the modules of each.
 ORDER = """
-    errors files download config plots
-    data: thinning sampling stick_motion stick_figures ucf101 picture video facts preview manifest clip_spec dataset
-        check real_clips stick_actions store_writer store
+    errors files download config plots html
+    data: thinning sampling stick_motion stick_figures folders ucf101 picture video facts preview manifest clip_spec dataset
+        findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
     models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
     evaluation: metrics evaluate temporal zero_shot

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.check import check_videos, load_dataset, notes_on, summary
+from varec_lib.data.check import check_videos, load_dataset, summary
 from varec_lib.data.manifest import load_manifest
 from varec_lib.errors import DataError
 
@@ -57,12 +57,13 @@ def test_the_usable_rest_is_unchanged(damaged, numbered_dataset, capsys):
     assert rest.drop(columns="path").equals(kept.drop(columns="path"))
 
 
-def test_labels_that_differ_in_spelling_alone_are_named():
-    rows = [
-        (f"{n}.avi", label, f"g{n}", "train") for n, label in enumerate(["run", "run", "Run", "sit down", "sit_down"])
-    ]
-    notes = notes_on(pd.DataFrame(rows, columns=["path", "label", "group", "split"]))
-    assert [note for note in notes if "'run', 'Run'" in note] and [note for note in notes if "'sit down'" in note]
+def test_a_dataset_is_summed_up_in_one_line(numbered_dataset, damaged, capsys):
+    load(numbered_dataset)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Data: 30 ") and "nothing" in line
+    rows = pd.read_csv(damaged / "train.csv")
+    load(damaged)
+    assert capsys.readouterr().out.count("Data: 27 ") == 1 and len(rows)
 
 
 def test_what_is_left_out_is_counted_and_named_in_the_output(damaged, capsys):
@@ -117,40 +118,6 @@ def test_a_validation_split_without_usable_videos_stops_the_run(tmp_path, number
         load(tmp_path / "set")
 
 
-def rows(*pairs: tuple[str, str, str]) -> pd.DataFrame:
-    table = pd.DataFrame(pairs, columns=["label", "group", "split"])
-    return table.assign(path=[f"/videos/{row}.mkv" for row in range(len(table))])
-
-
-def test_videos_twice_or_under_two_labels_are_said():
-    table = rows(*[("a", "1", "train")] * 3, *[("b", "2", "train")] * 3)
-    (note,) = notes_on(table.assign(path=["/v/x.mkv", "/v/y.mkv", "/v/z.mkv", "/v/x.mkv", "/v/p.mkv", "/v/q.mkv"]))
-    assert "1 videos" in note and "label" in note and "x.mkv" in note
-    (note,) = notes_on(table.assign(path=["/v/x.mkv", "/v/x.mkv", "/v/y.mkv", "/v/z.mkv", "/v/p.mkv", "/v/q.mkv"]))
-    assert "1 videos" in note and "once" in note and "x.mkv" in note
-
-
-def test_groups_that_names_told_are_said(numbered_dataset):
-    films = [f"/videos/{film}_run_f_nm_np1_ba_goo_{part}.avi" for film in ("A", "B") for part in (0, 1)]
-    table = rows(*(("run", film, split) for film, split in zip("AABB", ("train", "train", "val", "val"), strict=True)))
-    (note,) = notes_on(table.assign(path=films))
-    assert "4 videos" in note and "HMDB51" in note
-    assert notes_on(table.assign(path=films, group="mine", split="train")) == []
-    assert notes_on(load_dataset(TrainConfig(data_dir=numbered_dataset), progress=False)) == []
-
-
-def test_groups_in_more_than_one_split_are_warned_about():
-    leaking = rows(("a", "anna", "train"), ("a", "bert", "train"), ("a", "anna", "test"), ("a", "cleo", "val"))
-    (warning,) = notes_on(leaking)
-    assert re.search(r"\b1 groups\b.*split.*\banna\b", warning)
-    assert notes_on(leaking[leaking["split"] != "test"]) == []
-
-
-def test_classes_with_one_training_video_are_warned_about():
-    (warning,) = notes_on(rows(("a", "1", "train"), ("a", "2", "train"), ("b", "3", "train"), ("b", "4", "test")))
-    assert re.search(r"\bone\b.*\bb\b", warning)
-
-
 def test_summary_counts_videos_per_class_and_split_with_totals(numbered_dataset):
     table = summary(load_manifest(numbered_dataset))
     assert list(table.columns) == ["train", "val", "test"]
@@ -158,4 +125,4 @@ def test_summary_counts_videos_per_class_and_split_with_totals(numbered_dataset)
 
 
 def test_summary_shows_an_empty_split_as_zero():
-    assert summary(rows(("a", "1", "train"))).loc["all classes"].tolist() == [1, 0, 0]
+    assert summary(pd.DataFrame({"label": ["a"], "split": ["train"]})).loc["all classes"].tolist() == [1, 0, 0]

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.check import check_videos, notes_on
+from varec_lib.data.check import check_videos
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import TrainClips, VideoFiles, class_numbers, load_views
+from varec_lib.data.findings import quick_findings
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
@@ -86,11 +87,14 @@ def test_a_clip_of_a_trained_video_is_another_clip(table):
 
 
 def test_clips_of_one_video_are_a_group_and_no_duplicates(table):
-    assert not [note for note in notes_on(table) if "listed more than once" in note or "more than one label" in note]
-    twice = pd.concat([table, table.iloc[:1]])
-    assert [note for note in notes_on(twice) if "1 videos are listed more than once (such as a.mkv)" in note]
-    moved = table.assign(split=["train", "test"] * 4 + ["test"])
-    assert [note for note in notes_on(moved) if "occur in more than one split" in note]
+    none = table.iloc[:0].assign(problem="")
+
+    def kinds(rows: pd.DataFrame) -> set[str]:
+        return {finding.kind for finding in quick_findings(rows, none)}
+
+    assert not kinds(table) & {"duplicate", "two_labels", "shared_group"}
+    assert "duplicate" in kinds(pd.concat([table, table.iloc[:1]]))
+    assert "shared_group" in kinds(table.assign(split=["train", "test"] * 4 + ["test"]))
 
 
 def test_a_clip_behind_the_end_of_its_video_cannot_be_used(root, tmp_path):

@@ -4,22 +4,20 @@ A file that is missing, unreadable or empty is never swapped for another: it is 
 run stops (`strict`).
 """
 
-import os
-import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields
 from itertools import islice
 
-import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data import facts
-from varec_lib.data.manifest import SEGMENT, SPLITS, groups_by_name, load_manifest, segments_of
-from varec_lib.data.video import NO_FILE, VideoInfo, damage, probe
+from varec_lib.data.findings import in_one_line, quick_findings
+from varec_lib.data.manifest import SPLITS, load_manifest, segments_of
+from varec_lib.data.video import NO_FILE, VideoInfo, probe
 from varec_lib.errors import DataError, VideoError
 
 REMEMBERED = 200  # videos at a time: what was examined before Ctrl-C is known the next time
@@ -87,8 +85,7 @@ def trainable(listed: pd.DataFrame, good: pd.DataFrame, bad: pd.DataFrame, *, st
     for split in ("train", "val"):
         if not (good["split"] == split).any():
             raise DataError(f"The {split} split has no usable video.")
-    for note in notes_on(good):
-        print(f"Note: {note}")
+    print(in_one_line(quick_findings(good, bad.iloc[:0]), len(good)))  # `accept` has named the others
     return good
 
 
@@ -103,41 +100,6 @@ def accept(good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFra
         more = f"\n  ... and {len(bad) - 5} more (`varec data check` lists all)" if len(bad) > 5 else ""
         print(f"Left out {len(bad)} of {listed} videos that cannot be used:\n{named}{more}")
     return good
-
-
-def notes_on(table: pd.DataFrame) -> list[str]:
-    """Warnings about a usable table: groups from names or in several splits, duplicate rows, classes with one video."""
-    named = groups_by_name(table)
-    found = [f"{named}, so clips of one film are one group."] if named else []
-    spread = table.groupby("group")["split"].nunique()
-    leaking = sorted(spread[spread > 1].index)
-    if leaking:
-        found.append(
-            f"{len(leaking)} groups occur in more than one split (such as {leaking[0]}): results will look too good."
-        )
-    clips = ["path", *(name for name in SEGMENT if name in table)]
-    labels = table.groupby(clips)["label"].agg(["nunique", "size"])
-    for what, rows in (("have more than one label", labels["nunique"] > 1), ("are listed more than once",
-                       (labels["nunique"] == 1) & (labels["size"] > 1))):  # fmt: skip
-        if rows.any():
-            found.append(f"{rows.sum()} videos {what} (such as {os.path.basename(np.ravel(rows.idxmax())[0])}).")
-    lost = table["lost"] if "lost" in table else pd.Series(dtype=int)
-    if (lost > 0).any():
-        worst = os.path.basename(table.loc[lost.idxmax(), "path"])
-        found.append(f"{(lost > 0).sum()} videos are damaged in places ({worst}: {damage(int(lost.max()))}).")
-    spelled = table.groupby(table["label"].map(_plain))["label"].unique()
-    for names in spelled[spelled.map(len) > 1]:
-        found.append(f"labels that differ in spelling alone are different classes: {', '.join(map(repr, names))}.")
-    counts = table[table["split"] == "train"]["label"].value_counts()
-    single = sorted(counts[counts == 1].index)
-    if single:
-        found.append(f"one training video only: {', '.join(single)}. Expect this class to be missed.")
-    return found
-
-
-def _plain(label: str) -> str:
-    """A label without what people overlook: case, spaces, underscores and the form of its letters."""
-    return unicodedata.normalize("NFKC", label).casefold().replace(" ", "").replace("_", "")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

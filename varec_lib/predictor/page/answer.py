@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from varec_lib.data.findings import cut_short
 from varec_lib.data.preview import Preview
 from varec_lib.data.video import damage
 from varec_lib.evaluation.metrics import wilson_interval
@@ -124,7 +125,7 @@ def _left_out(video: GuardedVideo) -> str:
     """What is to be known of an answer that does not rest on the whole video; empty where it does."""
     if video.cut:
         return f"Only its first {video.ends_s:.0f} seconds were looked at."
-    if video.ends_s < video.promised_s - max(1.0, 0.1 * video.promised_s):  # headers are not exact
+    if cut_short(video.ends_s, video.promised_s):
         reached, promised = f"{video.ends_s:.1f}", f"{video.promised_s:.1f}"
         return f"Its pictures end after {reached} of the {promised} seconds that it should have; it may be cut short."
     return f"{damage(video.lost)}." if video.lost else ""

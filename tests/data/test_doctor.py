@@ -1,0 +1,247 @@
+"""The doctor on real clips: a copy of them damaged in every way, of which everything is found, and nothing else."""
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from varec_lib.cli import main
+from varec_lib.data.check import check_videos
+from varec_lib.data.doctor import diagnose
+from varec_lib.data.duplicates import near_copies
+from varec_lib.data.looks import Look, looks_of
+from varec_lib.data.manifest import load_manifest
+from varec_lib.data.shortcuts import shortcuts
+
+CLASSES = ("Archery", "Lunges", "JumpingJack")
+
+
+def clip(name: str) -> str:
+    """The file of `Archery_g08_c01`."""
+    return f"v_{name}.avi"
+
+
+@pytest.fixture(scope="module")
+def some_clips(tmp_path_factory, ucf5):
+    """Three classes of the real clips, linked."""
+    root = tmp_path_factory.mktemp("clips") / "set"
+    (root / "videos").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        rows = pd.read_csv(ucf5 / f"{split}.csv")
+        rows = rows[rows["label"].isin(CLASSES)].groupby("label").head(12 if split == "train" else 4)
+        rows.to_csv(root / f"{split}.csv", index=False)
+        for name in rows["video_name"]:
+            os.symlink((ucf5 / "videos" / name).resolve(), root / "videos" / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory, some_clips, ffmpeg):
+    """A copy of them damaged in every way, and what has to be found: pairs of kind and file."""
+    root = tmp_path_factory.mktemp("sick") / "set"
+    shutil.copytree(some_clips, root)
+    videos, expected = root / "videos", set()
+
+    def spoil(kind: str, name: str, *arguments: object, ending: str = "mp4") -> None:
+        target, made = videos / clip(name), videos.parent / f"made.{ending}"
+        ffmpeg("-i", target, *arguments, made)
+        os.replace(made, target)
+        expected.add((kind, clip(name)))
+
+    def write(kind: str, name: str, content: bytes) -> None:
+        (videos / clip(name)).unlink()
+        (videos / clip(name)).write_bytes(content)
+        expected.add((kind, clip(name)))
+
+    def content(name: str) -> bytes:
+        return (videos / clip(name)).read_bytes()
+
+    (videos / clip("Archery_g08_c01")).unlink()
+    expected.add(("missing", clip("Archery_g08_c01")))
+    write("unreadable", "Archery_g08_c02", b"")
+    write("unreadable", "Archery_g09_c01", b"no video" * 100)
+    half = content("Archery_g11_c01")
+    write("truncated", "Archery_g11_c01", half[: len(half) // 2])
+    hole = bytearray(content("Archery_g12_c01"))
+    hole[len(hole) // 2 :][:6000] = hole[len(hole) // 2 : len(hole) // 2 + 6000] = bytes(6000)
+    write("damaged", "Archery_g12_c01", bytes(hole))
+    spoil("short", "Archery_g13_c01", "-t", "0.4", ending="avi")
+    late = "setpts='if(lt(N,20),N/25,20/25+(N-20)/8)/TB'"
+    spoil("uneven", "Archery_g13_c02", "-vf", late, "-fps_mode", "vfr")
+    halves = ("-vf", "scale=768:576,setsar=1,interlace", "-flags", "+ildct+ilme", "-c:v", "mpeg2video")
+    spoil("interlaced", "Archery_g09_c02", *halves, ending="mpg")
+    spoil("non_square", "Archery_g10_c01", "-vf", "setsar=16/11")
+    hlg = "log-level=error:colorprim=bt2020:transfer=arib-std-b67:colormatrix=bt2020nc"
+    spoil("hdr", "Archery_g10_c02", "-pix_fmt", "yuv420p10le", "-c:v", "libx265", "-x265-params", hlg)
+    spoil("turned", "Archery_g11_c02", "-vf", "null")
+    turned = videos / clip("Archery_g11_c02")
+    ffmpeg("-display_rotation", "90", "-i", turned, "-c", "copy", root / "turned.mp4")
+    os.replace(root / "turned.mp4", turned)
+    spoil("codec", "Archery_g12_c02", "-c:v", "ffv1", ending="mkv")
+    write("two_labels", "JumpingJack_g09_c01", content("Lunges_g09_c01"))
+    write("leak", "Lunges_g08_c01", content("Lunges_g01_c01"))
+    write("duplicate", "Lunges_g12_c01", content("Lunges_g12_c02"))
+    write("near_duplicate", "Lunges_g10_c01", content("Lunges_g02_c01"))
+    spoil("near_duplicate", "Lunges_g10_c01", "-vf", "scale=240:180", "-c:v", "libx264")
+    write("near_duplicate", "Lunges_g11_c01", content("Lunges_g02_c02"))
+    spoil("near_duplicate", "Lunges_g11_c01", "-ss", "1", "-vf", "hflip", "-c:v", "libx264")
+    rows = pd.read_csv(root / "train.csv")
+    rows.loc[rows["video_name"] == clip("Lunges_g13_c01"), "label"] = "lunges"
+    twice = rows[rows["video_name"] == clip("Lunges_g09_c02")]
+    sibling = pd.DataFrame([(clip("Archery_g01_c03"), "Archery")], columns=["video_name", "label"])
+    shutil.copy((videos / clip("JumpingJack_g12_c01")).resolve(), videos / clip("Archery_g01_c03"))
+    spoil("shared_group", "Archery_g01_c03", "-vf", "vflip", "-c:v", "libx264")
+    expected |= {("duplicate", clip("Lunges_g09_c02")), ("rare", ""), ("spelling", ""), ("imbalance", "")}
+    pd.concat([rows, twice, sibling]).to_csv(root / "train.csv", index=False)
+    return root, {(kind, "" if kind == "shared_group" else name) for kind, name in expected}
+
+
+@pytest.fixture(scope="module")
+def out(sick, tmp_path_factory):
+    """What the command prints and writes of it."""
+    return tmp_path_factory.mktemp("out") / "findings"
+
+
+def findings(out) -> pd.DataFrame:
+    return pd.read_csv(out / "findings.csv", keep_default_na=False)
+
+
+def test_everything_that_is_wrong_is_found_and_nothing_else(sick, out, capsys):
+    root, expected = sick
+    assert main(["data", "check", str(root), "--out", str(out), "--fix"]) == 1
+    printed = capsys.readouterr().out
+    table = findings(out)
+    assert list(table) == ["severity", "kind", "video_name", "split", "detail"]
+    found = set(zip(table["kind"], table["video_name"], strict=True))
+    pairs = {("near_duplicate", clip("Lunges_g02_c01")), ("near_duplicate", clip("Lunges_g02_c02"))}
+    either = {("near_duplicate", clip(f"Lunges_g{group}_c01")) for group in (10, 11)}
+    others = {"named_group", "shortcut", "uneven"}  # the clips themselves have these
+    assert {one for one in expected if one[0] != "near_duplicate"} <= found
+    assert all(one in found or other in found for one, other in zip(sorted(pairs), sorted(either), strict=True))
+    for kind, name in found - expected - pairs - either:
+        twin = {"two_labels": "Lunges_g09_c01", "leak": "Lunges_g01_c01", "duplicate": "Lunges_g12_c02"}.get(kind)
+        assert kind in others or name == clip(twin or ""), (kind, name)
+    errors = (table["severity"] == "error").sum()
+    assert re.search(rf"\b{errors} errors\b", printed) and "findings.html" in printed
+
+
+def test_the_cleaned_lists_are_a_dataset_without_errors(sick, out, capsys):
+    root, _ = sick
+    before = sorted((path.name, path.stat().st_size) for path in (root / "videos").iterdir() if path.exists())
+    assert main(["data", "check", str(out)]) == 0
+    assert "0 errors" in capsys.readouterr().out
+    clean = load_manifest(out)
+    names = {os.path.basename(path): split for path, split in zip(clean["path"], clean["split"], strict=True)}
+    assert set(clean["label"]) == set(CLASSES) and clean["path"].is_unique
+    assert clip("Lunges_g13_c01") in names  # in the spelling of the others
+    assert names[clip("Lunges_g01_c01")] == names[clip("Lunges_g02_c01")] == names[clip("Lunges_g02_c02")] == "test"
+    gone = ("Archery_g08_c01", "Archery_g09_c01", "Lunges_g08_c01", "Lunges_g10_c01", "Lunges_g11_c01",
+            "Lunges_g09_c01", "JumpingJack_g09_c01")  # fmt: skip
+    assert not {clip(name) for name in gone} & set(names)
+    assert before == sorted((path.name, path.stat().st_size) for path in (root / "videos").iterdir() if path.exists())
+
+
+def test_the_page_needs_nothing_else_and_shows_pictures(out):
+    page = (out / "findings.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script|<link|(?:src|href)=\"(?!data:image/jpeg|#)", page)
+    assert page.count("data:image/jpeg;base64,") > 10
+    assert all(f'id="{kind}"' in page for kind in set(findings(out)["kind"]))
+
+
+def test_names_of_files_cannot_break_the_page(tmp_path, write_video, capsys):
+    root = tmp_path / "set"
+    for number, name in enumerate(["a&b.mkv", "<b>bold.mkv", "c.mkv", "d.mkv"]):
+        write_video(root / "videos" / name, 8 + number)
+    for split, names in (("train", ["a&b.mkv", "<b>bold.mkv"]), ("val", ["c.mkv"]), ("test", ["d.mkv", "<i>no.mkv"])):
+        (root / f"{split}.csv").write_text("video_name,label\n" + "".join(f'"{name}","<u>"\n' for name in names))
+    assert main(["data", "check", str(root), "--out", str(tmp_path / "out")]) == 1
+    page = (tmp_path / "out" / "findings.html").read_text()
+    assert "<b>bold" not in page and "&lt;b&gt;bold.mkv" in page and "<u>" not in page and "<i>no" not in page
+
+
+def test_real_clips_have_no_copies_but_one(ucf5):
+    """The first clip of a film of a violinist is the beginning of the second, frame by frame."""
+    good, _ = check_videos(load_manifest(ucf5), progress=False)
+    pairs = [sorted(map(os.path.basename, pair)) for pair in near_copies(looks_of(good, progress=False))]
+    assert pairs == [["v_PlayingViolin_g02_c01.avi", "v_PlayingViolin_g02_c02.avi"]]
+
+
+def looks(path) -> dict[str, Look]:
+    table = pd.DataFrame({"path": [str(path)], "label": "a", "group": "g", "split": "train"})
+    return looks_of(check_videos(table, progress=False)[0], progress=False)
+
+
+def test_looks_are_remembered_until_the_file_changes(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "a.mkv", 20)
+
+    first = looks(path)[str(path)]
+    assert first.series().shape == (13, 16, 16) and not first.sound
+    monkeypatch.setattr("varec_lib.data.looks.look_at", lambda *_: pytest.fail("looked at again"))
+    assert looks(path)[str(path)] == first
+    monkeypatch.undo()
+    write_video(path, 30)
+    second = looks(path)[str(path)]
+    assert second.digest != first.digest and len(second.series()) == 20
+
+
+def test_sound_is_seen(tmp_path, ffmpeg):
+    tone = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=1", "-f", "lavfi", "-i", "sine=d=1", "-shortest")
+    ffmpeg(*tone, tmp_path / "a.mp4")
+    good, _ = check_videos(
+        pd.DataFrame({"path": [str(tmp_path / "a.mp4")], "label": "a", "group": "g", "split": "train"})
+    )
+    (look,) = looks_of(good, progress=False).values()
+    assert look.sound and not (look.hdr or look.turned or look.non_square)
+
+
+def told(**columns: list) -> list[str]:
+    """What tells the label of 60 videos of two classes, of two a group."""
+    table = pd.DataFrame({"label": ["a", "b"] * 30, "group": [f"g{number // 2}" for number in range(60)], "fps": 25.0,
+                          "height": 240, "width": 320, "codec": "h264"})  # fmt: skip
+    table["times"] = [np.array([0.0, 2.0])] * 60
+    return [what for what, _, _ in shortcuts(table.assign(**columns), columns.pop("sound", [True] * 60))]
+
+
+@pytest.mark.parametrize(
+    ("what", "columns"),
+    [
+        ("size", {"width": [320, 640] * 30}),
+        ("frame rate", {"fps": [25, 30] * 30}),
+        ("length", {"times": [np.array([0, 2.0]), np.array([0, 4.0])] * 30}),
+        ("codec", {"codec": ["h264", "mpeg4"] * 30}),
+    ],
+)
+def test_what_alone_tells_the_label_is_named(what, columns):
+    assert told(**columns) == [what]
+
+
+def test_sound_that_tells_the_label_is_named():
+    table = pd.DataFrame({"label": ["a", "b"] * 30, "group": range(60), "fps": 25.0, "height": 1, "width": 1,
+                          "codec": "x", "times": [np.array([0.0, 2.0])] * 60})  # fmt: skip
+    ((what, right, chance),) = shortcuts(table, [True, False] * 30)
+    assert (what, right, chance) == ("sound", 1, 0.5)
+
+
+def test_chance_is_no_shortcut():
+    rng = np.random.default_rng(0)
+    assert told() == []
+    assert told(width=rng.integers(100, 999, 60), fps=rng.choice([24, 25, 30], 60)) == []
+    assert told(width=[number for number in range(30) for _ in range(2)]) == []  # tells the group, not the label
+
+
+@pytest.mark.parametrize("words", [["--fix"], ["--fix", "--out", "."]])
+def test_cleaned_lists_do_not_replace_those_of_the_dataset(numbered_dataset, words, capsys, monkeypatch):
+    monkeypatch.chdir(numbered_dataset)
+    assert main(["data", "check", ".", *words]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_segments_of_one_file_are_no_duplicates(tmp_path, write_video):
+    write_video(tmp_path / "videos" / "long.mkv", 150)
+    for split, lines in (("train", "long.mkv,a,0,3\nlong.mkv,b,3,6\n"), ("val", "long.mkv,a,6,8\nlong.mkv,b,8,10\n")):
+        (tmp_path / f"{split}.csv").write_text(f"video_name,label,start,end\n{lines}")
+    kinds = {finding.kind for finding in diagnose(tmp_path, progress=False).findings}
+    assert "shared_group" in kinds and not kinds & {"two_labels", "leak", "duplicate", "near_duplicate"}
