@@ -106,7 +106,8 @@ class Handler(SimpleHTTPRequestHandler):
         if start >= len(content):
             self.wfile.write(answer(b"", status="416 Range Not Satisfiable"))
         else:
-            self.wfile.write(answer(content[start:], status="206 Partial Content"))
+            extent = f"Content-Range: bytes {start}-{len(content) - 1}/{len(content)}\r\n"
+            self.wfile.write(answer(content[start:], status="206 Partial Content", more=extent))
 
     def log_message(self, *_: object) -> None:
         """Keeps the test output quiet."""
@@ -121,6 +122,7 @@ def answer(content: bytes, promised: int | str | None = None, status: str = "200
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(downloading, "PAUSE_S", 0.0)
     folder = tmp_path / "server"
     folder.mkdir()
     with Server(folder) as running:
@@ -294,6 +296,7 @@ def test_a_broken_off_download_is_gone_on_with_where_the_server_can(server, row,
     refused(row, cache)
     assert part_of(row, cache).read_bytes() == whole[:70_000]
     server.answers.clear()
+    server.ranges.clear()
     server.goes_on = goes_on
     assert fetch(row, cache).read_bytes() == whole
     assert server.ranges == ["bytes=70000-"] and kept(cache) == [file_name(row)]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from varec_lib.download import download, file_hash, one_line
+from varec_lib.download import download, file_hash, one_line, reason
 from varec_lib.errors import ConfigError, WeightsError
 from varec_lib.files import locked
 from varec_lib.models.flax_i3d import from_flax
@@ -246,8 +246,7 @@ def _explained(weights: Weights, file: Path) -> Iterator[None]:
     except BrokenPipeError:  # nobody reads what is printed here
         raise
     except (WeightsError, OSError, http.client.HTTPException, ValueError) as error:
-        reason = one_line(getattr(error, "strerror", "") or getattr(error, "reason", "") or error)
         raise WeightsError(
-            f"{weights.name} could not be fetched into {file.parent} ({reason}). Make room there if it is full, set "
+            f"{weights.name} could not be fetched into {file.parent} ({reason(error)}). Make room there if it is full, set "
             f"TORCH_HOME to another folder, or {by_hand}."
         ) from error
