@@ -199,6 +199,56 @@ def test_kaggle_layout_is_read_from_its_folder_or_the_one_above(tmp_path, write_
     assert len(good) == 3 and len(bad) == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "there"),
+    [
+        ("/kaggle/input/ucf101/{split}/Archery/", "archive/{split}/Archery"),
+        ("C:\\Users\\me\\ucf\\{split}\\Archery\\", "archive/{split}/Archery"),
+        ("{split}/Archery/", "archive/{split}/Archery"),
+        ("{split}/Archery/", "{split}/Archery"),
+        ("/kaggle/input/{split}/Archery/", "archive/clips/Archery"),  # by the name alone
+    ],
+)
+def test_paths_of_another_machine_are_found_by_their_tails(tmp_path, before, there):
+    (tmp_path / "archive").mkdir()
+    for split, group in (("train", "g08"), ("val", "g23"), ("test", "g01")):
+        name = f"v_Archery_{group}_c01.avi"
+        (tmp_path / there.format(split=split)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / there.format(split=split) / name).touch()
+        (tmp_path / there.format(split=split) / f"._{name}").touch()
+        rows = f"clip_name,clip_path,label\n{name[:-4]},{before.format(split=split)}{name},Archery\n"
+        (tmp_path / "archive" / f"{split}.csv").write_text(rows)
+    for inside in (".", "archive") if there.startswith("archive") else ".":
+        assert all(Path(path).is_file() for path in load_manifest(tmp_path / inside)["path"])
+    absent = f"{before.format(split='test')}v_Archery_g02_c01.avi"
+    (tmp_path / "archive" / "test.csv").write_text(f"clip_name,clip_path,label\nx,{absent},Archery\n")
+    assert Path(load_manifest(tmp_path, split="test")["path"][0]).name == "v_Archery_g02_c01.avi"
+
+
+@pytest.mark.parametrize("place", ["ucfTrainTestlist", "archive/ucfTrainTestlist", None])
+def test_lists_that_share_groups_are_told_and_the_official_ones_offered(tmp_path, capsys, place):
+    official = ucf101_folder(tmp_path / "official", "\n")
+    (tmp_path / "set" / "archive").mkdir(parents=True)
+    (official / "UCF-101").rename(tmp_path / "set" / "archive" / "clips")
+    clips = sorted((tmp_path / "set" / "archive").rglob("*.avi"))
+    for split, part in {"train": clips[::2], "test": clips[1::2]}.items():
+        rows = "".join(f"{clip.stem},/clips/{clip.parent.name}/{clip.name},{clip.parent.name}\n" for clip in part)
+        (tmp_path / "set" / "archive" / f"{split}.csv").write_text(f"clip_name,clip_path,label\n{rows}")
+    if place:
+        (official / "ucfTrainTestlist").rename(tmp_path / "set" / place)
+    load_manifest(tmp_path / "set")
+    printed = capsys.readouterr().out
+    data = str(tmp_path / "set" / (place or "ucfTrainTestlist"))
+    assert printed.count("\n") == 1 and "80%" in printed and f"--data {data} " in printed
+    if place:  # what the note says is what works
+        table = load_manifest(data)
+        assert len(table) == 20 and all(Path(path).is_file() for path in table["path"])
+        assert not set(of_split(table, "train")["group"]) & set(of_split(table, "test")["group"])
+        assert not capsys.readouterr().out
+    load_manifest(tmp_path / "set", split="test")
+    assert not capsys.readouterr().out
+
+
 # UCF-101 with the official lists
 
 
@@ -307,7 +357,9 @@ def test_classes_of_ucf101_that_are_not_there_are_left_out_in_one_line(tmp_path,
     assert len(load_manifest(root)) == 20  # nothing is there at all: each is named
 
 
-@pytest.mark.parametrize("head", ["Video_Name,LABEL", "video_name , label", "\ufeffvideo_name,label,"])
+@pytest.mark.parametrize(
+    "head", ["Video_Name,LABEL", "VIDEO NAME,Label", "video_name , label", "\ufeffvideo_name,label,"]
+)
 def test_lists_as_spreadsheets_write_them(tmp_path, head):
     root = dataset(
         tmp_path, videos=("a.avi", "b.avi"), train=f"{head}\na.avi,x,\nb.avi,x,,\n", val="video_name,label\na.avi,x\n"

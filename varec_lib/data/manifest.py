@@ -8,7 +8,6 @@ import csv
 import hashlib
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from varec_lib.data import ucf101
+from varec_lib.data.folders import PlacesOf, by_their_tails, locate, places_by_name
 from varec_lib.errors import DataError
 
 COLUMNS = ["path", "label", "group", "split"]
@@ -34,17 +34,16 @@ GROUPS = {
     ),
     "Kinetics": re.compile(r"(?:^|[/\\])(?P<group>[\w-]{11})_\d{6}_\d{6}\.[^./\\]+\Z"),
 }
-FilesByName = Callable[[Path], dict[str, list[str]]]  # `_files_by_name`, remembered
 
 
 def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1) -> pd.DataFrame:
     """Every video a dataset folder lists, or those of one split, one row each, with absolute paths. Opens no video.
 
     Reads three layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end]`, where seconds
-    may cut many clips out of one video; the Kaggle UCF-101
-    layout (`archive/`, CSVs of `clip_name,clip_path,label`); UCF-101 itself with its official lists, of which
-    `ucf_split` (1 to 3) is used. Where no validation list exists, about 15 % of the training groups become it, always
-    the same ones. A list that is not asked for need not be there. Raises `DataError` that names file and row.
+    may cut many clips out of one video; the Kaggle UCF-101 layout (`archive/`, CSVs of `clip_name,clip_path,label`,
+    whose paths may be those of another machine); UCF-101 itself with its official lists, of which `ucf_split` (1 to 3)
+    is used. Where no validation list exists, about 15 % of the training groups become it, always the same ones. A list
+    that is not asked for need not be there. Raises `DataError` that names file and row.
     """
     root = Path(data_dir).expanduser().resolve()
     if not root.is_dir():
@@ -71,6 +70,8 @@ def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: 
         )
     if not len(val):
         table.loc[validation_rows(table), "split"] = "val"
+    if split is None and (note := ucf101.note_on_siblings(root, table)):
+        print(note)
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
 
 
@@ -78,23 +79,24 @@ def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], 
     """A function that reads the list of a split; one that is not there is empty."""
     for folder in (root, root / "archive"):
         if any((folder / f"{split}.csv").is_file() for split in SPLITS):
-            files = cache(_files_by_name)  # walks the folder once for all lists, and only if one needs it
-            return lambda split: _read_list(folder, split, files)
+            places_of = cache(places_by_name)  # walks the folder once for all lists, and only if one needs it
+            return lambda split: _read_list(folder, split, places_of)
     lists = ucf101.find_lists(root, ucf_split)
     if lists is None:
         raise DataError(
             f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor UCF-101's "
             f"trainlist0{ucf_split}.txt. docs/your_videos.md shows the layouts."
         )
-    videos, say = ucf101.videos_below(root), cache(print)  # says each thing once
+    videos = ucf101.videos_below(root) or ucf101.videos_below(root.parent)  # the folder of the lists was named
+    say = cache(print)  # says each thing once
     return lambda split: ucf101.read_list(lists, ucf_split, split, videos, say)
 
 
 def read_rows(file: Path) -> pd.DataFrame:
     """A small CSV file as text, values stripped and blank lines left out; the index is the row in the file.
 
-    Names of columns are in small letters. A value that a short row lacks is missing (NaN). Raises `DataError` with
-    file and row.
+    Names of columns are in small letters, with _ for spaces. A value that a short row lacks is missing (NaN). Raises
+    `DataError` with file and row.
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -103,7 +105,7 @@ def read_rows(file: Path) -> pd.DataFrame:
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not a CSV file in UTF-8 ({error}).") from error
     rows = {number: values for number, values in lines if any(values)}
-    columns = [name.lower() for name in rows.pop(next(iter(rows), 0), [])]
+    columns = [name.lower().replace(" ", "_") for name in rows.pop(next(iter(rows), 0), [])]
     for number, values in rows.items():
         while len(values) > len(columns) and not values[-1]:  # a comma at the end of the line
             values.pop()
@@ -117,7 +119,7 @@ def read_rows(file: Path) -> pd.DataFrame:
     return table.loc[:, ~table.columns.duplicated()]
 
 
-def _read_list(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
+def _read_list(root: Path, split: str, places_of: PlacesOf) -> pd.DataFrame:
     file = root / f"{split}.csv"
     if not file.is_file():
         return pd.DataFrame(columns=COLUMNS, dtype=str)
@@ -134,8 +136,7 @@ def _read_list(root: Path, split: str, files: FilesByName) -> pd.DataFrame:
     for column in (name, "label"):
         if (rows[column] == "").any():
             raise DataError(f"{file}, row {(rows[column] == '').idxmax()}: {column} is empty.")
-    paths = [str(root / p.lstrip("/\\")) for p in names.tolist()] if kaggle else _locate(root, file, names, files)
-    paths = list(map(_in_other_form, paths))
+    paths = locate(root, file, by_their_tails(root, names) if kaggle else names, places_of)
     groups = rows["group"].copy() if "group" in rows else pd.Series("", index=rows.index)
     unnamed = names[groups == ""]
     groups[unnamed.index] = list(map(infer_group, unnamed.tolist(), labels[unnamed.index].tolist()))
@@ -187,53 +188,6 @@ def groups_by_name(table: pd.DataFrame) -> str:
         named for path, label, group in rows for named, by_name in [_named_as(path, label)] if by_name == group
     )
     return ", ".join(f"{count} videos are named as in {dataset}" for dataset, count in told.items())
-
-
-def _locate(root: Path, file: Path, names: pd.Series, files: FilesByName) -> list[str]:
-    """Absolute paths of names relative to videos/; a bare file name may lie in any sub-folder."""
-    videos = root / "videos" if (root / "videos").is_dir() else root
-    paths = _below(videos, [name.replace("\\", "/") for name in names.tolist()])
-    if names.str.contains("/", regex=False).all():
-        return paths
-    top, folders = os.path.join(videos, ""), files(videos)
-    for number, name in enumerate(names.tolist()):
-        found = folders.get(name)
-        if not found or (os.path.lexists(paths[number]) if "\\" in name else top in found):
-            continue  # a name that is nowhere stays in the table: `check_videos` reports it
-        if len(found) > 1:
-            places = ", ".join(os.path.relpath(folder + name, root) for folder in found[:3])
-            raise DataError(
-                f"{file}, row {names.index[number]}: {name} exists in several folders ({places}). Write the folder too."
-            )
-        paths[number] = found[0] + name
-    return paths
-
-
-def _in_other_form(path: str) -> str:
-    """The path, or one that is there and differs in the form of its letters alone: é may be one character or two."""
-    if path.isascii() or os.path.lexists(path):
-        return path
-    folder, name = os.path.split(path)
-    folder, wanted = _in_other_form(folder), unicodedata.normalize("NFC", name)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return os.path.join(folder, next((n for n in names if unicodedata.normalize("NFC", n) == wanted), name))
-
-
-def _below(folder: Path, names: list[str]) -> list[str]:
-    """`folder / name` of every name, without `..` and doubled slashes; absolute names stay as they are."""
-    start = os.path.join(folder, "")  # `join` would take ten times as long; only absolute names need it
-    joined = (os.path.join(folder, n) if n.startswith("/") or ":" in n else start + n for n in names)
-    return [os.path.normpath(path) for path in joined]
-
-
-def _files_by_name(root: Path) -> dict[str, list[str]]:
-    """For every file name at and below `root`: the folders that hold it, each with a separator at its end."""
-    folders: dict[str, list[str]] = {}
-    for place, _, files in os.walk(root, followlinks=True):
-        here = [os.path.join(place, "")]
-        again = {name: folders[name] + here for name in folders.keys() & files}
-        folders |= dict.fromkeys(files, here) | again
-    return folders
 
 
 def validation_rows(table: pd.DataFrame, seed: int = CARVING_SEED) -> pd.Index:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from varec_lib.data.folders import walk
 from varec_lib.errors import DataError
 
 CLIP_NAME = re.compile(r"v_(?P<group>\w+_g\d+)_c\d+")
@@ -26,8 +27,9 @@ def videos_below(root: Path) -> dict[str, str]:
 
     Archives are unpacked into folders of many names, once or twice; and some classes are spelled in two ways.
     """
-    places = sorted((place, files) for place, _, files in os.walk(root, followlinks=True))
-    return {name.lower(): os.path.join(place, name) for place, files in places for name in files if name[:2] == "v_"}
+    return {
+        name.lower(): os.path.join(place, name) for place, _, files in walk(root) for name in files if name[:2] == "v_"
+    }
 
 
 def read_list(lists: Path, split: int, kind: str, videos: dict[str, str], say: Callable[[str], None]) -> pd.DataFrame:
@@ -63,6 +65,25 @@ def read_list(lists: Path, split: int, kind: str, videos: dict[str, str], say: C
         say(f"Note: {len(gone)} of {len(here) + len(gone)} classes have no video here and are left out ({shown}).")
         table = table[table["label"].isin(here)].reset_index(drop=True)
     return table
+
+
+def note_on_siblings(root: Path, table: pd.DataFrame) -> str:
+    """A note where lists of UCF-101 put clips of one group into train and test, as some do that are passed around.
+
+    It says how to use the official lists instead; empty where there is nothing to say.
+    """
+    test = table.loc[table["split"] == "test", "group"]
+    siblings = test.isin(table.loc[table["split"] == "train", "group"])
+    if not siblings.any() or not all(map(CLIP_FILE.search, table["path"])):
+        return ""
+    found = (find_lists(folder, 1) for folder in (root, root / "archive"))
+    lists = next((lists for lists in found if lists and lists.parent in (root, root / "archive")), None)
+    when = "" if lists else ", once they are there"
+    return (
+        f"Note: {siblings.mean():.0%} of the test clips have a sibling in training, of the same people and place, so "
+        "that results will look too good. The official lists keep them apart: use "
+        f"--data {lists or root / 'ucfTrainTestlist'} --ucf_split 1 (or 2, 3){when}."
+    )
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """What is in a video: a model applied to single files, whole or clip by clip along them (notebook 06)."""
 
 import mimetypes
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,6 +10,7 @@ import pandas as pd
 import torch
 
 from varec_lib.data.dataset import VideoFiles, load_views
+from varec_lib.data.folders import walk
 from varec_lib.data.video import VideoInfo, open_video, probe
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
@@ -110,9 +110,8 @@ def find_videos(paths: list[Path]) -> list[Path]:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """In the order of their names, in linked folders too; macOS writes files `._clip.avi` that are no videos."""
-    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(file for file in found if not file.name.startswith("."))
+    """In the order of their names."""
+    return sorted(Path(place) / name for place, _, names in walk(folder) for name in names)
 
 
 def _may_be_video(file: Path) -> bool:
