@@ -66,7 +66,7 @@ class TrainConfig(Settings):
     )
     """Dataset folder: videos/ with train.csv, val.csv and test.csv; the Kaggle UCF-101 layout; or UCF-101 itself."""
     ucf_split: Literal[1, 2, 3] = 1
-    """Which of the three official lists to use where the folder is UCF-101 itself."""
+    """Which of the three official lists to use where the folder is UCF-101 or HMDB51 itself."""
     strict: Annotated[bool, ON_RESUME] = False
     """Stop when a video is missing or unreadable instead of naming it and leaving it out."""
 

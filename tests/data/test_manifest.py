@@ -357,6 +357,69 @@ def test_classes_of_ucf101_that_are_not_there_are_left_out_in_one_line(tmp_path,
     assert len(load_manifest(root)) == 20  # nothing is there at all: each is named
 
 
+@pytest.mark.parametrize("ending", [".mp4", ""], ids=["converted", "frames"])
+def test_clips_of_ucf101_in_another_form_are_those_of_its_lists(tmp_path, ending):
+    root = ucf101_folder(tmp_path, "\n")
+    for clip in (root / "UCF-101").rglob("*.avi"):
+        clip.rename(clip.with_suffix(ending)) if ending else (clip.unlink(), clip.with_suffix("").mkdir())
+    table = load_manifest(root)
+    assert len(table) == 20 and all(map(os.path.exists, table["path"]))
+
+
+# HMDB51 with the official lists
+
+
+def hmdb51_folder(root: Path, lists: str, clips: str) -> Path:
+    """Two classes of four films with two clips each, of which one film is for testing and one clip is not used."""
+    (root / lists).mkdir(parents=True, exist_ok=True)
+    for label in ("ride_bike", "pick"):
+        lines = []
+        for film in ("A", "#20 Days", "(c)_long_film", "Z"):
+            for number in (0, 1):
+                name = f"{film}_{label}_f_cm_np1_fr_med_{number}.avi"
+                (root / clips / label).mkdir(parents=True, exist_ok=True)
+                (root / clips / label / name).touch()
+                (root / clips / label / f"._{name}").touch()
+                lines.append(f"{name} {2 if film == 'Z' else 1 - (film == 'A' and number)} \n")
+        (root / lists / f"{label}_test_split2.txt").write_text("".join(lines), newline="\r\n")
+    return root
+
+
+@pytest.mark.parametrize("lists", ["testTrainMulti_7030_splits", "splits", "test_train_splits", "."])
+@pytest.mark.parametrize("clips", ["hmdb51_org", "."])
+def test_hmdb51_is_read_with_its_official_lists(tmp_path, lists, clips):
+    table = load_manifest(hmdb51_folder(tmp_path, lists, clips), ucf_split=2)
+    assert len(table) == 14 and all(Path(path).is_file() for path in table["path"])
+    assert classes_of(table) == ["pick", "ride_bike"]
+    assert set(of_split(table, "test")["group"]) == {"Z"} and len(of_split(table, "test")) == 4
+    assert set(table["group"]) == {"A", "#20 Days", "(c)_long_film", "Z"}
+    assert len(of_split(table, "val")) and not set(of_split(table, "val")["group"]) & {"Z"}
+    with pytest.raises(DataError, match=r"_test_split1\.txt"):
+        load_manifest(tmp_path)
+
+
+def test_the_folder_of_the_lists_alone_may_be_named(tmp_path):
+    table = load_manifest(hmdb51_folder(tmp_path, "splits", "hmdb51_org") / "splits", ucf_split=2)
+    assert len(table) == 14 and all(Path(path).is_file() for path in table["path"])
+
+
+def test_what_is_missing_of_hmdb51(tmp_path, capsys):
+    root = hmdb51_folder(tmp_path, "splits", ".")
+    next(path for path in (root / "pick").iterdir() if path.name[0] != ".").unlink()  # is named by the check
+    for clip in (root / "ride_bike").iterdir():
+        clip.unlink()
+    table = load_manifest(root, ucf_split=2)
+    assert len(table) == 7 and sum(map(os.path.isfile, table["path"])) in (6, 7)  # the one that is not used
+    assert "1 of 2 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["a_pick_f_cm_np1_fr_med_0.avi", "a.avi 3", "1"])
+def test_a_wrong_list_of_hmdb51_is_an_error_with_file_and_line(tmp_path, line):
+    (tmp_path / "pick_test_split1.txt").write_text(f"b.avi 1\n\n{line}\n")
+    with pytest.raises(DataError, match=r"pick_test_split1\.txt, line 3\b"):
+        load_manifest(tmp_path)
+
+
 @pytest.mark.parametrize(
     "head", ["Video_Name,LABEL", "VIDEO NAME,Label", "video_name , label", "\ufeffvideo_name,label,"]
 )
@@ -508,6 +571,7 @@ def test_one_split_needs_no_other_list(numbered_dataset, tmp_path):
         ("brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi", "brush_hair", "April_09"),
         ("A_run_f_cm_np2_le_bad_12.avi", "run", "A"),
         ("A_run_f_cm_np2_le_bad_12.avi", "running", "A_run"),  # the label has another name here
+        ("run/A_run_f_cm_np2_le_bad_12", "run", "A"),  # a folder of its frames
         ("-0aJ4bPqfnE_000010_000020.mp4", "x", "-0aJ4bPqfnE"),
         ("x\\-0aJ4bPqfnE_000110_000120.mp4", "x", "-0aJ4bPqfnE"),
         ("short_000010_000020.mp4", "x", "short_000010_000020.mp4"),

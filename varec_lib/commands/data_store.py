@@ -27,7 +27,7 @@ class Options(Settings):
     store_dir: UserPath = Path("data/store")
     """Folder of the frame stores."""
     ucf_split: Literal[1, 2, 3] = 1
-    """Which official list to use where the folder is UCF-101 itself."""
+    """Which official list to use where the folder is UCF-101 or HMDB51 itself."""
 
 
 def run(options: Options) -> int:

@@ -37,7 +37,7 @@ class Options(Settings):
     precision: Precision = "auto"
     """Number format of the arithmetic; auto as in training."""
     ucf_split: Literal[1, 2, 3] | None = None
-    """Which official list to use where the folder is UCF-101 itself; if not given, that of the training."""
+    """Which official list to use where the folder is UCF-101 or HMDB51 itself; if not given, that of the training."""
     strict: bool = False
     """Stop when a video cannot be used instead of leaving it out."""
     plugin: OptionalPath = None

@@ -10,14 +10,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from varec_lib.data import ucf101
+from varec_lib.data import hmdb51, ucf101
 from varec_lib.data.folders import PlacesOf, by_their_tails, locate, places_by_name
 from varec_lib.errors import DataError
 
@@ -29,21 +29,19 @@ CARVING_SEED = 0
 # Names of common datasets, at the end of a path, and what in them tells which clips were cut from one film.
 GROUPS = {
     "UCF-101": ucf101.CLIP_FILE,
-    "HMDB51": re.compile(
-        r"(?:^|[/\\])(?P<group>[^/\\]+)_[hflu]_(?:nm|cm)_np\d_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+\.[^./\\]+\Z"
-    ),
-    "Kinetics": re.compile(r"(?:^|[/\\])(?P<group>[\w-]{11})_\d{6}_\d{6}\.[^./\\]+\Z"),
+    "HMDB51": hmdb51.CLIP_FILE,
+    "Kinetics": re.compile(r"(?:^|[/\\])(?P<group>[\w-]{11})_\d{6}_\d{6}(?:\.[^./\\]*)?\Z"),
 }
 
 
 def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1) -> pd.DataFrame:
     """Every video a dataset folder lists, or those of one split, one row each, with absolute paths. Opens no video.
 
-    Reads three layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end]`, where seconds
+    Reads these layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end]`, where seconds
     may cut many clips out of one video; the Kaggle UCF-101 layout (`archive/`, CSVs of `clip_name,clip_path,label`,
-    whose paths may be those of another machine); UCF-101 itself with its official lists, of which `ucf_split` (1 to 3)
-    is used. Where no validation list exists, about 15 % of the training groups become it, always the same ones. A list
-    that is not asked for need not be there. Raises `DataError` that names file and row.
+    whose paths may be those of another machine); UCF-101 and HMDB51 themselves with their official lists, of which
+    `ucf_split` (1 to 3) is used. Where no validation list exists, about 15 % of the training groups become it, always
+    the same ones. A list that is not asked for need not be there. Raises `DataError` that names file and row.
     """
     root = Path(data_dir).expanduser().resolve()
     if not root.is_dir():
@@ -81,15 +79,18 @@ def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], 
         if any((folder / f"{split}.csv").is_file() for split in SPLITS):
             places_of = cache(places_by_name)  # walks the folder once for all lists, and only if one needs it
             return lambda split: _read_list(folder, split, places_of)
-    lists = ucf101.find_lists(root, ucf_split)
-    if lists is None:
-        raise DataError(
-            f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor UCF-101's "
-            f"trainlist0{ucf_split}.txt. docs/your_videos.md shows the layouts."
-        )
-    videos = ucf101.videos_below(root) or ucf101.videos_below(root.parent)  # the folder of the lists was named
-    say = cache(print)  # says each thing once
-    return lambda split: ucf101.read_list(lists, ucf_split, split, videos, say)
+    for dataset in (ucf101, hmdb51):
+        if lists := dataset.find_lists(root, ucf_split):
+            videos = dataset.videos_below(root) or dataset.videos_below(
+                root.parent
+            )  # the folder of the lists was named
+            say = cache(print)  # says each thing once
+            return partial(dataset.read_list, lists, ucf_split, videos=videos, say=say)
+    raise DataError(
+        f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor official lists: "
+        f"UCF-101's trainlist0{ucf_split}.txt, or HMDB51's <class>_test_split{ucf_split}.txt. Of folders of classes "
+        "`varec data from-folders` makes a dataset. docs/your_videos.md shows the layouts."
+    )
 
 
 def read_rows(file: Path) -> pd.DataFrame:

@@ -23,13 +23,12 @@ def find_lists(root: Path, split: int) -> Path | None:
 
 
 def videos_below(root: Path) -> dict[str, str]:
-    """Paths of all files named as UCF-101's clips, by their names in small letters, wherever they lie below `root`.
+    """Paths of what is named as UCF-101's clips, by name in small letters without its ending, wherever below `root`.
 
     Archives are unpacked into folders of many names, once or twice; and some classes are spelled in two ways.
     """
-    return {
-        name.lower(): os.path.join(place, name) for place, _, files in walk(root) for name in files if name[:2] == "v_"
-    }
+    found = ((place, name) for place, folders, files in walk(root) for name in (*folders, *files) if name[:2] == "v_")
+    return {os.path.splitext(name)[0].lower(): os.path.join(place, name) for place, name in found}
 
 
 def read_list(lists: Path, split: int, kind: str, videos: dict[str, str], say: Callable[[str], None]) -> pd.DataFrame:
@@ -44,21 +43,25 @@ def read_list(lists: Path, split: int, kind: str, videos: dict[str, str], say: C
         file, numbers = lists / f"{kind}list0{split}.txt", _class_numbers(lists / "classInd.txt")
         if not file.is_file():
             raise DataError(f"{file}: no such file, but the other list of split {split} is there.")
-        for line_number, line in enumerate(_lines(file), start=1):
+        for line_number, line in enumerate(lines_of(file), start=1):
             if not line.strip():
                 continue
             clip, *number = line.split()
             label, _, name = clip.rpartition("/")
-            match = CLIP_NAME.fullmatch(name.rsplit(".", 1)[0])
+            match = CLIP_NAME.fullmatch(name := name.rsplit(".", 1)[0])
             if not label or not match:
                 raise DataError(f"{file}, line {line_number}: {line.strip()!r} is not Class/v_Class_gNN_cNN.avi.")
             if number and numbers and numbers.get(label) != number[0]:
                 raise DataError(f"{file}, line {line_number}: {label} is not class {number[0]} of classInd.txt.")
             absent = os.path.join(lists, "..", "UCF-101", clip)
             rows.append((videos.get(name.lower(), absent), label, match["group"], kind))
-    table = pd.DataFrame(rows, columns=["path", "label", "group", "split"], dtype=str)
     classes = {match["group"].rpartition("_")[0] for match in map(CLIP_NAME.match, videos) if match}
-    here = {label for label in table["label"].unique() if label.lower() in classes}
+    return present_classes(rows, {label for _, label, _, _ in rows if label.lower() in classes}, say)
+
+
+def present_classes(rows: list[tuple], here: set[str], say: Callable[[str], None]) -> pd.DataFrame:
+    """Rows `path, label, group, split` as a table, without those classes that are not `here`, unless none is."""
+    table = pd.DataFrame(rows, columns=["path", "label", "group", "split"], dtype=str)
     gone = sorted(set(table["label"]) - here)
     if here and gone:
         shown = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
@@ -86,14 +89,15 @@ def note_on_siblings(root: Path, table: pd.DataFrame) -> str:
     )
 
 
-def _lines(file: Path) -> list[str]:
+def lines_of(file: Path) -> list[str]:
+    """The lines of a list."""
     return file.read_text(encoding="utf-8-sig").splitlines()
 
 
 def _class_numbers(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
-    lines = [line.split() for line in _lines(file)]
+    lines = [line.split() for line in lines_of(file)]
     if any(len(line) not in (0, 2) for line in lines):
         raise DataError(f"{file}: its lines must be `number class`, such as `1 ApplyEyeMakeup`.")
     return {line[1]: line[0] for line in lines if line}
