@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from web import Server
 
+from varec_lib import download
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.stick_actions import generate
 from varec_lib.errors import WeightsError
@@ -137,6 +140,22 @@ def i3d_weights() -> Path:
         if "No matching" not in str(error):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[Server]:
+    """A real server of `tmp_path/server`, and downloads that try again at once."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with Server(folder) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield running
+        running.go_on.set()
+        running.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -247,6 +247,6 @@ def _explained(weights: Weights, file: Path) -> Iterator[None]:
         raise
     except (WeightsError, OSError, http.client.HTTPException, ValueError) as error:
         raise WeightsError(
-            f"{weights.name} could not be fetched into {file.parent} ({reason(error)}). Make room there if it is full, set "
-            f"TORCH_HOME to another folder, or {by_hand}."
+            f"{weights.name} could not be fetched into {file.parent} ({reason(error)}). Make room there if it is full, "
+            f"set TORCH_HOME to another folder, or {by_hand}."
         ) from error
