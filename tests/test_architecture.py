@@ -10,7 +10,7 @@ LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 ORDER = """
     errors files download config plots html
     data: thinning sampling stick_motion stick_figures folders ucf101 hmdb51 archive ucf101_source
-        picture video facts preview manifest clip_spec dataset
+        picture video facts preview manifest class_folders clip_spec dataset
         findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
     models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
@@ -19,8 +19,8 @@ ORDER = """
     predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
         page.server page.app
     course environment
-    commands: output train evaluate predict weights weights_get data_demo data_ucf101 data_check data_store bench env course
-        app
+    commands: output train evaluate predict weights weights_get data_demo data_ucf101 data_from_folders data_check data_store
+        bench env course app
     cli
 """
 FILES = sorted(LIBRARY.rglob("*.py"))

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from varec_lib.errors import VarecError
 
-# Each is a module of varec_lib.commands; `data check` is data_check.
+# Each is a module of varec_lib.commands; `data from-folders` is data_from_folders.
 COMMANDS = {
     "train": "Train a model on a dataset folder.",
     "evaluate": "Test a checkpoint on a dataset.",
@@ -14,6 +14,7 @@ COMMANDS = {
     "weights": "List published weights.",
     "weights get": "Fetch some of them.",
     "data demo": "Draw the embedded dataset.",
+    "data from-folders": "Make a dataset of class folders.",
     "data check": "Find videos that cannot be used.",
     "data store": "Decode a dataset once, for fast training.",
     "bench": "Measure where the time of a training goes.",
@@ -25,11 +26,11 @@ COMMANDS = {
 
 def command(name: str) -> ModuleType:
     """The module of a command, with its `Options` and `run`."""
-    return importlib.import_module(f"varec_lib.commands.{name.replace(' ', '_')}")
+    return importlib.import_module(f"varec_lib.commands.{name.replace(' ', '_').replace('-', '_')}")
 
 
 def _usage() -> str:
-    lines = [f"  varec {name:12s} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  varec {name:18s} {text}" for name, text in COMMANDS.items()]
     return "Recognising human actions in video: the commands behind the course.\n\n" + "\n".join(
         [*lines, "\n`varec COMMAND --help` lists the options of a command."]
     )

@@ -20,6 +20,7 @@ import pandas as pd
 from varec_lib.data import hmdb51, ucf101
 from varec_lib.data.folders import PlacesOf, by_their_tails, locate, places_by_name
 from varec_lib.errors import DataError
+from varec_lib.files import replacing
 
 COLUMNS = ["path", "label", "group", "split"]
 SEGMENT = {"start": 0.0, "end": inf}  # columns where videos are cut into clips, in seconds; a whole video has these
@@ -223,6 +224,18 @@ def validation_rows(table: pd.DataFrame, seed: int = CARVING_SEED) -> pd.Index:
             "Add a val.csv, or a `group` column that tells more groups apart."
         )
     return train.index[train["group"].isin(chosen)]
+
+
+def write_lists(table: pd.DataFrame, folder: Path) -> None:
+    """Writes the rows of a manifest as the CSV files of their splits, and removes that of a split without rows."""
+    for split in SPLITS:
+        file, rows = folder / f"{split}.csv", table[table["split"] == split].rename(columns={"path": "video_name"})
+        if rows.empty:
+            file.unlink(missing_ok=True)
+            continue
+        with replacing(file) as partial:
+            columns = [name for name in ("video_name", "label", "group", *SEGMENT) if name in rows]
+            rows[columns].replace(inf, "").to_csv(partial, index=False)
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:

@@ -1,6 +1,5 @@
 """What is in a video: a model applied to single files, whole or clip by clip along them (notebook 06)."""
 
-import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -9,8 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from varec_lib.data.class_folders import videos_below
 from varec_lib.data.dataset import VideoFiles, load_views
-from varec_lib.data.folders import walk
 from varec_lib.data.video import VideoInfo, open_video, probe
 from varec_lib.errors import ConfigError, VideoError
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
@@ -98,8 +97,7 @@ def find_videos(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [file for file in _files_below(path) if _may_be_video(file)]
-            if not inside:
+            if not (inside := videos_below(path)):
                 raise VideoError(f"{path}: no video in this folder.")
             found += inside
         else:
@@ -107,22 +105,6 @@ def find_videos(paths: list[Path]) -> list[Path]:
     if not found:
         raise VideoError("No video was given: name files, or folders of them.")
     return found
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """In the order of their names."""
-    return sorted(Path(place) / name for place, _, names in walk(folder) for name in names)
-
-
-def _may_be_video(file: Path) -> bool:
-    """By its ending, so that a damaged one is named, or else by its content."""
-    if (mimetypes.guess_type(file.name)[0] or "").startswith("video/"):
-        return True
-    try:
-        with open_video(file):
-            return True
-    except VideoError:
-        return False
 
 
 def predict_videos(predictor: Predictor, paths: list[Path], *, top: int = 5, along: bool = False) -> list[Prediction]:

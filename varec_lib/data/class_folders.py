@@ -1,0 +1,81 @@
+"""A folder of class folders becomes a dataset: its videos are found and split by group, and stay where they are."""
+
+import mimetypes
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+
+from varec_lib.data.folders import walk
+from varec_lib.data.manifest import COLUMNS, infer_group, validation_rows
+from varec_lib.data.video import open_video
+from varec_lib.errors import ConfigError, DataError, VideoError
+
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+               "test": "test", "testing": "test"}  # fmt: skip
+
+
+def videos_below(folder: Path) -> list[Path]:
+    """Every video at and below a folder, in linked folders too, in the order of their names."""
+    files = sorted(Path(place) / name for place, _, names in walk(folder) for name in names)
+    return [file for file in files if _may_be_video(file)]
+
+
+def _may_be_video(file: Path) -> bool:
+    """By its ending, so that a damaged one is named, or else by its content."""
+    if (mimetypes.guess_type(file.name)[0] or "").startswith("video/"):
+        return True
+    try:
+        with open_video(file):
+            return True
+    except VideoError:
+        return False
+
+
+def read_folders(root: Path, by_group: str = "", seed: int = 0) -> pd.DataFrame:
+    """A manifest of the videos in `<class>/` or `{train,val,test}/<class>/` below `root`; paths are relative to it.
+
+    Splits are those of the folders, else whole groups go into test and val, about 15 % of each class each. `by_group`
+    is a regular expression that finds the group in a path (its first group, or all of it); without it, names tell the
+    groups as `infer_group` says. Raises `DataError` or `ConfigError`.
+    """
+    pattern, folders = _compiled(by_group), _folders_in(root)
+    given = {SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
+    split_up = "train" in given and "" not in given
+    rows = []
+    for folder in [inner for outer in folders for inner in _folders_in(outer)] if split_up else folders:
+        split = SPLIT_NAMES[folder.parent.name.lower()] if split_up else "train"
+        for video in videos_below(folder):
+            path = video.relative_to(root).as_posix()
+            group = _group_in(path, pattern) if pattern else infer_group(path, folder.name)
+            rows.append((path, folder.name, group, split))
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+    if table["label"].nunique() < 2:
+        raise DataError(
+            f"{root}: has videos in {table['label'].nunique()} class folders, but two are needed at least: "
+            "<class>/ with videos in it, or train/<class>/ and test/<class>/."
+        )
+    for split in () if split_up else ("test", "val"):
+        with suppress(DataError):  # every class has one group left
+            table.loc[validation_rows(table, seed), "split"] = split
+    return table
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    place, names, _ = next(walk(folder))
+    return [Path(place) / name for name in names]
+
+
+def _compiled(by_group: str) -> re.Pattern | None:
+    try:
+        return re.compile(by_group) if by_group else None
+    except re.error as error:
+        raise ConfigError(f"by_group is {by_group!r}, but that is not a regular expression ({error}).") from error
+
+
+def _group_in(path: str, pattern: re.Pattern) -> str:
+    match = pattern.search(path)
+    if not match or not (group := match[1 if pattern.groups else 0]):
+        raise DataError(f"{path}: --by_group {pattern.pattern!r} finds no group in this path, but every one needs one.")
+    return group
