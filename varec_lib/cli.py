@@ -14,6 +14,7 @@ COMMANDS = {
     "weights": "List published weights.",
     "weights get": "Fetch some of them.",
     "data demo": "Draw the embedded dataset.",
+    "data ucf101": "Fetch UCF-101.",
     "data from-folders": "Make a dataset of class folders.",
     "data check": "Find videos that cannot be used.",
     "data store": "Decode a dataset once, for fast training.",
