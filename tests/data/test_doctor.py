@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from varec_lib.cli import main
-from varec_lib.data.check import check_videos
 from varec_lib.data.doctor import diagnose
 from varec_lib.data.duplicates import near_copies
 from varec_lib.data.looks import Look, looks_of
@@ -164,37 +163,33 @@ def test_names_of_files_cannot_break_the_page(tmp_path, write_video, capsys):
 
 def test_real_clips_have_no_copies_but_one(ucf5):
     """The first clip of a film of a violinist is the beginning of the second, frame by frame."""
-    good, _ = check_videos(load_manifest(ucf5), progress=False)
-    pairs = [sorted(map(os.path.basename, pair)) for pair in near_copies(looks_of(good, progress=False))]
+    looks = looks_of(load_manifest(ucf5)["path"], progress=False)
+    pairs = [sorted(map(os.path.basename, pair)) for pair in near_copies(looks)]
     assert pairs == [["v_PlayingViolin_g02_c01.avi", "v_PlayingViolin_g02_c02.avi"]]
 
 
-def looks(path) -> dict[str, Look]:
-    table = pd.DataFrame({"path": [str(path)], "label": "a", "group": "g", "split": "train"})
-    return looks_of(check_videos(table, progress=False)[0], progress=False)
+def look(path) -> Look:
+    return looks_of([str(path)], progress=False)[str(path)]
 
 
 def test_looks_are_remembered_until_the_file_changes(tmp_path, write_video, monkeypatch):
     path = write_video(tmp_path / "a.mkv", 20)
 
-    first = looks(path)[str(path)]
+    first = look(path)
     assert first.series().shape == (13, 16, 16) and not first.sound
     monkeypatch.setattr("varec_lib.data.looks.look_at", lambda *_: pytest.fail("looked at again"))
-    assert looks(path)[str(path)] == first
+    assert look(path) == first
     monkeypatch.undo()
     write_video(path, 30)
-    second = looks(path)[str(path)]
+    second = look(path)
     assert second.digest != first.digest and len(second.series()) == 20
 
 
 def test_sound_is_seen(tmp_path, ffmpeg):
     tone = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=1", "-f", "lavfi", "-i", "sine=d=1", "-shortest")
     ffmpeg(*tone, tmp_path / "a.mp4")
-    good, _ = check_videos(
-        pd.DataFrame({"path": [str(tmp_path / "a.mp4")], "label": "a", "group": "g", "split": "train"})
-    )
-    (look,) = looks_of(good, progress=False).values()
-    assert look.sound and not (look.hdr or look.turned or look.non_square)
+    seen = look(tmp_path / "a.mp4")
+    assert seen.sound and not (seen.hdr or seen.turned or seen.non_square)
 
 
 def told(**columns: list) -> list[str]:

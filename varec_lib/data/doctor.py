@@ -10,13 +10,12 @@ import pandas as pd
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.check import check_videos, summary
-from varec_lib.data.clip_spec import IMAGENET, ClipSpec
-from varec_lib.data.dataset import VideoFiles
 from varec_lib.data.duplicates import near_copies
 from varec_lib.data.findings import KINDS, Finding, in_order, plain, quick_findings, repeated
 from varec_lib.data.looks import Look, looks_of
 from varec_lib.data.manifest import SPLITS, load_manifest, segments_of
 from varec_lib.data.shortcuts import shortcuts
+from varec_lib.data.thinning import KeptFrames
 from varec_lib.data.video import open_video
 from varec_lib.errors import VideoError
 from varec_lib.files import replacing
@@ -37,8 +36,9 @@ class Diagnosis(NamedTuple):
 
 def diagnose(data_dir: Path | str, *, ucf_split: int = 1, progress: bool = True) -> Diagnosis:
     """Examines a dataset folder with all processors. Raises `DataError` where its lists cannot be read at all."""
-    good, bad = check_videos(load_manifest(data_dir, ucf_split=ucf_split), progress=progress)
-    looks = looks_of(good, progress=progress)
+    listed = load_manifest(data_dir, ucf_split=ucf_split)
+    looks = looks_of(listed["path"], progress=progress)
+    good, bad = check_videos(listed, progress=progress)  # whose facts are known by now
     seen = good[good["path"].isin(looks)].reset_index(drop=True)
     deep = [*_of_looks(seen, looks), *_same(seen, looks), *_copies(seen, looks), *_short(good), *_told(seen, looks)]
     return Diagnosis(good, bad, in_order(quick_findings(good, bad) + deep), looks)
@@ -80,13 +80,12 @@ def _copies(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
 
 
 def _short(table: pd.DataFrame) -> Iterator[Finding]:
-    """Videos that a clip of the default settings shows more than once."""
-    settings = TrainConfig()
-    spec = ClipSpec(settings.num_frames, settings.frame_size, *IMAGENET, fps=settings.fps)
-    kept = VideoFiles(table, spec)
-    for number, row in enumerate(table.itertuples()):
-        if spec.repeats(times := kept.times(number)):
-            detail = f"has {len(times) - 1} frames at {spec.fps:g} a second, a clip {spec.num_frames}"
+    """Videos of which a clip of the default settings shows frames more than once."""
+    settings, videos = TrainConfig(), zip(table["times"], table["promised_s"], strict=True)
+    frames = KeptFrames(videos, settings.fps, segments_of(table)).frames
+    for count, row in zip(frames.tolist(), table.itertuples(), strict=True):
+        if count < settings.num_frames:
+            detail = f"has {count} frames at {settings.fps:g} a second, a clip {settings.num_frames}"
             yield Finding("short", row.path, row.split, detail)
 
 

@@ -39,6 +39,7 @@ KINDS = {
     "codec": ("note", "uncommon codecs", "They are read here, but not by every program and browser."),
 }  # fmt: skip
 COMMON_CODECS = {"h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mpeg1video", "mjpeg", "vp8", "vp9", "av1"}
+NAMED = 3  # copies of a video
 IMBALANCE = 5  # times as many training videos as in the smallest class
 
 
@@ -106,7 +107,8 @@ def repeated(rows: pd.DataFrame) -> Finding:
     path = rows["path"].iloc[0]
     labels, splits = sorted(set(rows["label"])), sorted(set(rows["split"]))
     others = sorted({os.path.basename(other) for other in rows["path"]} - {os.path.basename(path)})
-    also = f", also as {', '.join(others)}" if others else ""
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    also = f", also as {', '.join(others[:NAMED])}{more}" if others else ""
     if len(labels) > 1:
         return Finding("two_labels", path, ", ".join(splits), f"has the labels {', '.join(labels)}{also}")
     if len(splits) > 1:
@@ -117,8 +119,8 @@ def repeated(rows: pd.DataFrame) -> Finding:
 def _of_groups(table: pd.DataFrame) -> Iterator[Finding]:
     if named := groups_by_name(table):
         yield Finding("named_group", "", "", f"{named}, so clips of one film are one group")
-    spread = table.groupby("group")["split"].unique()
-    shared = spread[spread.map(len) > 1]
+    pairs = table[["group", "split"]].drop_duplicates()
+    shared = pairs[pairs["group"].duplicated(keep=False)].groupby("group")["split"].unique()
     for number, (group, splits) in enumerate(shared.items()):
         where = ", ".join(sorted(splits))
         share = "" if number else f"; {training_siblings(table):.0%} of the test videos have a sibling in training"

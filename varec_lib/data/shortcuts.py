@@ -1,10 +1,8 @@
 """What tells a video's label without a look at its pictures: a model may learn that instead of the action."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 FOLDS = 5
@@ -34,9 +32,8 @@ def shortcuts(table: pd.DataFrame, sound: list[bool]) -> list[tuple[str, float, 
         if len(np.unique(values, axis=0)) < 2:
             continue
         tree = DecisionTreeClassifier(max_leaf_nodes=2 * len(set(labels)), min_samples_leaf=2, random_state=0)
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-        with warnings.catch_warnings(action="ignore"):  # of classes with fewer groups than folds
-            right = cross_val_predict(tree, values, labels, groups=groups, cv=folds) == labels
+        folds = GroupKFold(FOLDS, shuffle=True, random_state=0)  # stratified, 13,320 rows take 18 s
+        right = cross_val_predict(tree, values, labels, groups=groups, cv=folds) == labels
         needed = max(LEAST_GAIN, 3 * np.sqrt(chance * (1 - chance) / len(np.unique(groups))))
         if right.mean() >= chance + needed:
             found.append((name, float(right.mean()), chance))
