@@ -16,7 +16,7 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 
 # nbval reads what a cell shows when the cell has ended, and of more than a thousand messages the last are lost: so
 # progress bars move once in five seconds there.
-test: $(READY) chromium  ## run all tests, the committed notebooks among them (about 30 minutes on 2 cores)
+test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among them (about 30 minutes on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests
@@ -34,6 +34,15 @@ chromium:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	fi || true; \
 	command -v chromium >/dev/null || echo "There is no Chromium here: tests in a browser will be skipped."
+
+# What unpacks RAR in the tests, in the same way.
+.PHONY: bsdtar
+bsdtar:
+	@for name in bsdtar unrar unar; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libarchive-tools >/dev/null; \
+	fi || true; \
+	command -v bsdtar >/dev/null || echo "Nothing here unpacks RAR: tests of it will be skipped."
 
 app: $(READY)  ## open the predictor as a web page
 	$(BIN)/varec data demo

@@ -36,7 +36,7 @@ def download(url: str, file: Path, sha256: str = "", size: int | None = None, co
     It must have `size` bytes, and a SHA-256 that begins with `sha256`, where these are known; the disk must have room
     for it `copies` times. Raises `OSError`, `ValueError` or `HTTPException`; another file is not kept.
     """
-    part = file.with_name(f"{file.name}.part")
+    part = part_of(file)
     while True:
         fresh = not part.exists()
         found = file_hash(part) if sha256 and not fresh and size in (None, _length(part)) else None
@@ -51,6 +51,11 @@ def download(url: str, file: Path, sha256: str = "", size: int | None = None, co
     os.replace(part, file)
     _version_of(part).unlink(missing_ok=True)
     return found
+
+
+def part_of(file: Path) -> Path:
+    """Where that lies which has come of a download so far."""
+    return file.with_name(f"{file.name}.part")
 
 
 def _fetch(url: str, part: Path, sha256: str, size: int | None, copies: int) -> None:

@@ -181,14 +181,22 @@ REFUSED = {
 
 @pytest.mark.parametrize(("sent", "said"), REFUSED.values(), ids=REFUSED)
 def test_publisher_that_sends_something_else(published, root, get, sent, said):
+    needs_a_tool()
     published.answers[f"/{VIDEOS}"] = sent
     status, _, err = get()
     assert status == 2 and said in err and published.url(VIDEOS) in err
     assert "--archive" in err and "--url" in err
     assert not (root / "UCF-101").exists() and not (root / VIDEOS).exists()
     published.answers.clear()
-    needs_a_tool()
     assert get()[0] == 0 and holds_all(root)
+
+
+def test_tool_that_is_missing_is_named_before_anything_is_fetched(published, root, get, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, _, err = get()
+    assert status == 2 and "install" in err and published.requests == [] and not root.exists()
+    (published.folder / "mirror.zip").write_bytes(as_zip(CONTENT))
+    assert get("--url", published.url("mirror.zip"))[0] == 0 and holds_all(root)
 
 
 def test_page_instead_of_an_archive(published, root, get):

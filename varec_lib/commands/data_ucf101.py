@@ -38,6 +38,7 @@ def run(options: Options) -> int:
     counts = ", ".join(f"{count} {name}" for name, count in table["split"].value_counts(sort=False).items())
     print(f"{root}: {len(table)} videos of {table['label'].nunique()} classes; split {split}: {counts}")
     if missing:
-        print(f"{len(missing)} listed videos are missing, such as {missing[0]}. To unpack again, delete {root}/UCF-101")
+        example = os.path.basename(missing[0])
+        print(f"{len(missing)} listed videos are missing, such as {example}. To unpack again, delete {root}/UCF-101")
     print(f"Next: varec train --data {shlex.quote(str(root))} --ucf_split {split} --model cnnlstm --pretrained")
     return 1 if missing else 0

@@ -104,13 +104,18 @@ def _write_tar(archive: Path, folder: Path) -> None:
         tar.extractall(folder, filter="data")
 
 
-def _write_rar(archive: Path, folder: Path) -> None:
-    """With the first of the tools that can. Raises `DataError` that says which to install, or `OSError`."""
+def rar_tools(archive: Path) -> list[str]:
+    """What is here to unpack a RAR archive. Raises `DataError` that says what to install where nothing is."""
     tools = [tool for tool in RAR_TOOLS if shutil.which(tool)]
     if not tools:
         raise DataError(f"{archive}: nothing here unpacks RAR. Install one: {INSTALL}; then run the command again.")
+    return tools
+
+
+def _write_rar(archive: Path, folder: Path) -> None:
+    """With the first of the tools that can. Raises `OSError` that says what each said."""
     said = []
-    for tool in tools:
+    for tool in rar_tools(archive):
         words = [word.format(archive=archive.resolve(), folder=folder.resolve()) for word in RAR_TOOLS[tool]]
         how = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
         done = subprocess.run([tool, *words], check=False, **how)
@@ -119,6 +124,8 @@ def _write_rar(archive: Path, folder: Path) -> None:
             return
         lines = (done.stdout + done.stderr).strip().splitlines() or [f"status {done.returncode}"]
         said.append(f"{tool}: {one_line(f'{wrong} did not come out right' if wrong else lines[-1])}")
+        shutil.rmtree(folder)
+        folder.mkdir()
     raise OSError("; ".join(said))
 
 

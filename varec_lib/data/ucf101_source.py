@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urljoin, urlsplit
 
-from varec_lib.data.archive import unpack
+from varec_lib.data.archive import rar_tools, unpack
 from varec_lib.data.ucf101 import find_lists, videos_below
-from varec_lib.download import download, file_hash, reason
+from varec_lib.download import download, file_hash, part_of, reason
 from varec_lib.errors import ConfigError, DataError
 from varec_lib.files import gigabytes, locked, write_text
 
@@ -53,6 +53,9 @@ def fetch_ucf101(root: Path, *, url: str = "", archive: Path | None = None, spli
         raise DataError(f"{other}: {root} holds another dataset, which would be read instead. Choose another --root.")
     if archive and not archive.is_file():
         raise DataError(f"{archive}: no such file.")
+    file = archive or root / _name(url or PUBLISHED[VIDEOS].url)
+    if file.suffix.lower() == ".rar" and not videos.is_dir():
+        rar_tools(file)  # before hours of downloading
     root.mkdir(parents=True, exist_ok=True)
     with locked(root / ".lock", f"Another process is at work in {root}: waiting for it ..."):
         lists = None
@@ -61,10 +64,10 @@ def fetch_ucf101(root: Path, *, url: str = "", archive: Path | None = None, spli
             addresses = ([urljoin(url, LISTS)] if url else []) + [PUBLISHED[LISTS].url]
             lists = _checked(root, addresses, beside if beside and beside.is_file() else root / LISTS)
         if not videos.is_dir():
-            address = url or PUBLISHED[VIDEOS].url
-            file = _checked(root, [address], archive or root / _name(address))
+            _checked(root, [url or PUBLISHED[VIDEOS].url], file)
             print(f"Unpacking {file} ({gigabytes(file.stat().st_size)}) ...", flush=True)
             unpack(file, videos, videos_below)
+            print(f"{file} is not needed any more.")
         if lists:  # last, so that the folder is no dataset before
             unpack(lists, root / "ucfTrainTestlist", lambda folder: find_lists(folder, split))
 
@@ -99,7 +102,7 @@ def _checked(root: Path, urls: list[str], file: Path) -> Path:
             f"{file}: its SHA-256 is {digest}, not the one {source}. Delete it, or rename it if it is another."
         )
     if not known.sha256:
-        print(f"The SHA-256 of {file.name} is not known here: {digest}, from now on in {noted}")
+        print(f"No SHA-256 of {file.name} is published. From now on this one must be right: {digest} ({noted})")
     if file.name not in recorded:
         write_text(noted, "".join(f"{line}\n" for line in [*lines, f"{digest}  {file.name}"]))
     return file
@@ -109,7 +112,8 @@ def _downloaded(urls: list[str], file: Path, known: Published) -> str:
     """Downloads a file and returns its SHA-256. Raises `DataError` in one sentence."""
     for url in urls:
         size = f", {gigabytes(known.size)}," if known.size else ""
-        print(f"Downloading {file.name}{size} from {urlsplit(url).netloc} to {file.parent}", flush=True)
+        have = f" (going on at {gigabytes(part_of(file).stat().st_size)})" if part_of(file).exists() else ""
+        print(f"Downloading {file.name}{size} from {urlsplit(url).netloc} to {file.parent}{have}", flush=True)
         try:
             return download(url, file, known.sha256, known.size, copies=2)  # packed and unpacked
         except BrokenPipeError:  # nobody reads what is printed here

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from varec_lib.download import download, file_hash, one_line, reason
+from varec_lib.download import download, file_hash, one_line, part_of, reason
 from varec_lib.errors import ConfigError, WeightsError
 from varec_lib.files import locked
 from varec_lib.models.flax_i3d import from_flax
@@ -149,7 +149,7 @@ def cached_file(weights: Weights, cache: Path | None = None) -> Path:
 def arrived(weights: Weights, cache: Path | None = None) -> float:
     """The share of these weights that a download under way has brought so far, 0 where there is none."""
     file = cached_file(weights, cache)
-    parts = [file.with_name(f"{file.name}.part"), *_workshop(file).rglob("*")]
+    parts = [part_of(file), *_workshop(file).rglob("*")]
     with suppress(OSError):  # what is moved or removed meanwhile
         size = sum(part.stat().st_size for part in parts if part.is_file())
         return min(size / (1e6 * weights.megabytes), 1.0)
