@@ -5,7 +5,7 @@ READY := .venv/.ready
 PAGE := varec_lib/predictor/page/static varec_lib/predictor/page/voila/page.js varec_lib/predictor/page/voila/page.css
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast app screenshots lab lint format notebooks clean
+.PHONY: help course test test-fast app screenshots lab lint format notebooks fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among 
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests
+
+fuzz: $(READY)  ## read, check and predict 500 damaged videos
+	VAREC_FUZZ=500 $(BIN)/pytest -q tests/data/test_fuzzing.py
 
 # The browser of the tests: installed where that is possible (as root on Debian), else they are skipped and say why.
 .PHONY: chromium

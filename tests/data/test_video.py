@@ -533,6 +533,22 @@ def test_names_mean_nothing(tmp_path, ffmpeg, monkeypatch, name):
     assert probe(name).frames == probe(tmp_path / name).frames == 5
 
 
+def test_a_decoder_is_handed_an_open_file_and_never_a_name(video, monkeypatch):
+    """Some names end the process inside a decoder, and with it the answers for all other files."""
+    real, given = av.open, []
+
+    def stand_in(file: object, **how: object) -> object:
+        given.append(file)
+        return real(file, **how)
+
+    monkeypatch.setattr(av, "open", stand_in)
+    probe(video)
+    read_frames(str(video), [0])
+    with open(video, "rb") as file:
+        probe(file)
+    assert len(given) == 3 and all(isinstance(file, io.BufferedReader) for file in given)
+
+
 def test_facts_of_a_video_are_told_before_it_is_decoded(video):
     with open_video(video) as opened:
         assert isinstance(opened, Video) and opened.coded_size == (64, 48)
