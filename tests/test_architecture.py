@@ -10,7 +10,7 @@ LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 ORDER = """
     errors files download config plots html
     data: thinning sampling stick_motion stick_figures folders ucf101 hmdb51 archive ucf101_source
-        picture video facts preview manifest class_folders clip_spec dataset
+        picture video_file frame_folder video facts preview manifest class_folders clip_spec dataset
         findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
     models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__

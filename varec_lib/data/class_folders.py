@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from varec_lib.data.folders import walk
+from varec_lib.data.folders import PICTURES, walk
+from varec_lib.data.frame_folder import NUMBERED
 from varec_lib.data.manifest import COLUMNS, infer_group, validation_rows
 from varec_lib.data.video import open_video
 from varec_lib.errors import ConfigError, DataError, VideoError
@@ -17,9 +18,17 @@ SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "va
 
 
 def videos_below(folder: Path) -> list[Path]:
-    """Every video at and below a folder, in linked folders too, in the order of their names."""
-    files = sorted(Path(place) / name for place, _, names in walk(folder) for name in names)
-    return [file for file in files if _may_be_video(file)]
+    """Every video at and below a folder, in linked folders too, in the order of their names.
+
+    A folder that holds nothing but numbered pictures, two at least, is a video as well.
+    """
+    found = []
+    for place, folders, names in walk(folder):
+        pictures = [name for name in names if name.lower().endswith(PICTURES)]
+        videos = [file for name in {*names}.difference(pictures) if _may_be_video(file := Path(place) / name)]
+        numbered = not (videos or folders) and sum(map(bool, map(NUMBERED.fullmatch, pictures))) > 1
+        found += [Path(place)] if numbered else videos
+    return sorted(found)
 
 
 def _may_be_video(file: Path) -> bool:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from platformdirs import user_cache_path
 
+from varec_lib.data.frame_folder import state_of
 from varec_lib.data.video import VideoInfo
 
 READER = 1  # raise it when the reader finds other facts
@@ -25,9 +26,9 @@ def index_file() -> Path:
 
 
 def identity(path: str) -> str:
-    """A hash of a file's path, size and time of change, and of what reads it. Raises `OSError` where it is gone."""
-    stat = os.stat(path)
-    known_by = f"{os.path.abspath(path)}/{stat.st_size}/{stat.st_mtime_ns}/{READER}/{av.__version__}"
+    """A hash of a video's path, size and time of change, and of what reads it. Raises `OSError` where it is gone."""
+    size, changed = state_of(path)
+    known_by = f"{os.path.abspath(path)}/{size}/{changed}/{READER}/{av.__version__}"
     return hashlib.blake2b(os.fsencode(known_by), digest_size=16).hexdigest()
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from varec_lib.data import hmdb51, ucf101
 from varec_lib.data.folders import PlacesOf, by_their_tails, locate, places_by_name
+from varec_lib.data.frame_folder import state_of
 from varec_lib.errors import DataError
 from varec_lib.files import replacing
 
@@ -38,11 +39,12 @@ GROUPS = {
 def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1) -> pd.DataFrame:
     """Every video a dataset folder lists, or those of one split, one row each, with absolute paths. Opens no video.
 
-    Reads these layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end]`, where seconds
-    may cut many clips out of one video; the Kaggle UCF-101 layout (`archive/`, CSVs of `clip_name,clip_path,label`,
-    whose paths may be those of another machine); UCF-101 and HMDB51 themselves with their official lists, of which
-    `ucf_split` (1 to 3) is used. Where no validation list exists, about 15 % of the training groups become it, always
-    the same ones. A list that is not asked for need not be there. Raises `DataError` that names file and row.
+    Reads these layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end][,fps]`, where
+    seconds may cut many clips out of one video, and `fps` is that of folders of pictures; the Kaggle UCF-101 layout
+    (`archive/`, CSVs of `clip_name,clip_path,label`, whose paths may be those of another machine); UCF-101 and HMDB51
+    themselves with their official lists, of which `ucf_split` (1 to 3) is used. Where no validation list exists, about
+    15 % of the training groups become it, always the same ones. A list that is not asked for need not be there. Raises
+    `DataError` that names file and row.
     """
     root = Path(data_dir).expanduser().resolve()
     if not root.is_dir():
@@ -143,7 +145,7 @@ def _read_list(root: Path, split: str, places_of: PlacesOf) -> pd.DataFrame:
     unnamed = names[groups == ""]
     groups[unnamed.index] = list(map(infer_group, unnamed.tolist(), labels[unnamed.index].tolist()))
     table = pd.DataFrame({"path": paths, "label": labels, "group": groups, "split": split})
-    return table.assign(**_segments(file, rows)).reset_index(drop=True)
+    return table.assign(**_segments(file, rows), **_rates(file, rows, paths)).reset_index(drop=True)
 
 
 def _segments(file: Path, rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -159,10 +161,27 @@ def _segments(file: Path, rows: pd.DataFrame) -> dict[str, pd.Series]:
     return {name: values.astype(float) for name, values in found.items()}
 
 
+def _rates(file: Path, rows: pd.DataFrame, paths: list[str]) -> dict[str, pd.Series]:
+    """The column `rate`: what the column `fps` of a list says of folders of pictures. Videos tell it themselves."""
+    if "fps" not in rows:
+        return {}
+    found = pd.to_numeric(rows["fps"].replace("", "0"), errors="coerce")
+    wrong = ~((found >= 0) & (found < inf))
+    if wrong.any():
+        number = wrong.idxmax()
+        raise DataError(f"{file}, row {number}: fps {rows['fps'][number]!r} must be pictures a second, such as 12.")
+    return {"rate": found.astype(float).where(list(map(os.path.isdir, paths)), 0.0)}
+
+
 def segments_of(table: pd.DataFrame) -> list[tuple[float, float]]:
     """From when to when each row wants its video, in seconds; the whole video where the table does not say."""
     columns = (table[name] if name in table else [whole] * len(table) for name, whole in SEGMENT.items())
     return list(zip(*columns, strict=True))
+
+
+def rates_of(table: pd.DataFrame) -> list[float]:
+    """How many pictures a second each row has, where it is a folder of them; 0 where the table does not say."""
+    return table["rate"].fillna(0.0).tolist() if "rate" in table else [0.0] * len(table)
 
 
 def infer_group(video_name: str, label: str = "") -> str:
@@ -234,8 +253,8 @@ def write_lists(table: pd.DataFrame, folder: Path) -> None:
             file.unlink(missing_ok=True)
             continue
         with replacing(file) as partial:
-            columns = [name for name in ("video_name", "label", "group", *SEGMENT) if name in rows]
-            rows[columns].replace(inf, "").to_csv(partial, index=False)
+            columns = [name for name in ("video_name", "label", "group", *SEGMENT, "rate") if name in rows]
+            rows[columns].replace(inf, "").rename(columns={"rate": "fps"}).to_csv(partial, index=False)
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:
@@ -249,7 +268,7 @@ def video_keys(table: pd.DataFrame) -> np.ndarray:
     A copy under another name is not, nor is one that was encoded again: whoever wants to know that must look into them.
     """
     names = (
-        f"{os.path.basename(path)}/{os.stat(path).st_size}" + (f"/{segment}" if segment != (0.0, inf) else "")
+        f"{os.path.basename(path)}/{state_of(path)[0]}" + (f"/{segment}" if segment != (0.0, inf) else "")
         for path, segment in zip(table["path"], segments_of(table), strict=True)
     )
     digests = (hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)

@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data.check import split_usable
-from varec_lib.data.manifest import segments_of
+from varec_lib.data.frame_folder import state_of
+from varec_lib.data.manifest import rates_of, segments_of
 from varec_lib.data.store_writer import StoredVideo, expected_bytes, store_video
 from varec_lib.data.thinning import KeptFrames
 from varec_lib.data.video import NO_FILE
@@ -78,7 +79,7 @@ class FrameStore:
                 if damaged:
                     print(f"Frame store: {damaged} of its files are damaged; their videos are decoded again.")
                 if missing:
-                    self._decode(missing, progress, num_workers)
+                    self._decode(missing, dict(zip(table["path"], rates_of(table), strict=True)), progress, num_workers)
                     self._missing(keys)
         absent = StoredVideo(name="", problem=NO_FILE)
         return split_usable(table, (self.videos[keys[path]] if keys[path] else absent for path in table["path"]))
@@ -122,13 +123,13 @@ class FrameStore:
     def keys(self, table: pd.DataFrame) -> dict[str, str]:
         """A hash of each video's name, size and time of change, by its path; empty for a video that is not there."""
         keys = {}
-        for path in table["path"]:
+        for path, rate in zip(table["path"], rates_of(table), strict=True):
             try:
-                stat = os.stat(path)
+                size, changed = state_of(path, rate)
             except OSError:
                 keys[path] = ""
                 continue
-            identity = f"{self._name(path)}/{stat.st_size}/{stat.st_mtime_ns}"
+            identity = f"{self._name(path)}/{size}/{changed}"
             keys[path] = hashlib.blake2b(os.fsencode(identity), digest_size=12).hexdigest()
         return keys
 
@@ -144,11 +145,11 @@ class FrameStore:
                     missing.append(path)
         return missing
 
-    def _decode(self, paths: list[str], progress: bool, num_workers: int | None) -> None:
+    def _decode(self, paths: list[str], rates: dict[str, float], progress: bool, num_workers: int | None) -> None:
         self._check_space(paths)
         workers = min(cpu_count() if num_workers is None else num_workers, len(paths))
         files = [file_of(self.folder, self.key_of[path]) for path in paths]
-        videos = [(path, self._name(path), file) for path, file in zip(paths, files, strict=True)]
+        videos = [(path, rates[path], self._name(path), file) for path, file in zip(paths, files, strict=True)]
         # A DataLoader as process pool, because its workers end with this process and it notices when one dies.
         loader = DataLoader(
             videos, batch_size=None, num_workers=workers, in_order=False,
@@ -240,11 +241,11 @@ def file_of(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.bin"
 
 
-def _stored(settings: dict[str, Any], video: tuple[str, str, Path]) -> OSError | None:
+def _stored(settings: dict[str, Any], video: tuple[str, float, str, Path]) -> OSError | None:
     """Stores a video; an error is returned, because one that a worker raises arrives as text only."""
     try:
         store_video(*video, **settings)
     except FileNotFoundError as error:  # unless a worker that outlived its killed process was faster, and cleared up
-        return None if video[2].exists() else error
+        return None if video[-1].exists() else error
     except OSError as error:
         return error

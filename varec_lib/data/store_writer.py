@@ -49,12 +49,15 @@ class StoredVideo(VideoInfo):
         return found if start == found.frame_bytes + (4 * found.kept if form == "jpeg" else 0) else None
 
 
-def store_video(path: str, name: str, file: Path, *, short_side: int, fps: float, form: str) -> None:
-    """Decodes a video into its file of the store, or writes there why it cannot be used. Raises `OSError`."""
+def store_video(path: str, rate: float, name: str, file: Path, *, short_side: int, fps: float, form: str) -> None:
+    """Decodes a video into its file of the store, or writes there why it cannot be used. Raises `OSError`.
+
+    `rate` is that of a folder of pictures, as in `open_video`.
+    """
     file.parent.mkdir(exist_ok=True)
     with replacing(file) as partial, partial.open("wb", buffering=1 << 20) as stream:
         try:
-            facts = _write_frames(stream, path, name, short_side, fps, form)
+            facts = _write_frames(stream, path, rate, name, short_side, fps, form)
         except VideoError as error:
             stream.seek(0)
             stream.truncate()
@@ -63,10 +66,12 @@ def store_video(path: str, name: str, file: Path, *, short_side: int, fps: float
         stream.write(text + len(text).to_bytes(4, "little"))
 
 
-def _write_frames(stream: BinaryIO, path: str, name: str, short_side: int, fps: float, form: str) -> dict[str, Any]:
+def _write_frames(
+    stream: BinaryIO, path: str, rate: float, name: str, short_side: int, fps: float, form: str
+) -> dict[str, Any]:
     """Writes frames, times and sizes; returns the facts."""
     sizes, shape = [], (0, 0)
-    with open_video(path) as video:
+    with open_video(path, rate) as video:
         for frame in video.thinned(fps):
             picture = frame.picture(short_side)
             shape = picture.shape[:2]

@@ -8,31 +8,25 @@ each video that a stranger uploads.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
 import numpy as np
-from av.stream import Disposition
 
-from varec_lib.data.picture import Filters, ToRgb, orientation, pixel_ratio, shrunk, shrunk_size
+from varec_lib.data.frame_folder import FrameFolder
+from varec_lib.data.picture import Filters, ToRgb, orientation, shrunk, shrunk_size
 from varec_lib.data.thinning import Thinning
+from varec_lib.data.video_file import NO_FILE as NO_FILE
+from varec_lib.data.video_file import VideoFile, open_file
 from varec_lib.errors import VideoError
 
 if TYPE_CHECKING:
     import torch
 
-av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is said by `VideoError` instead
-# FFmpeg also opens pictures, subtitles, and lists of other files and addresses: none of these is a video here.
-FORMATS = "avi,mov,matroska,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,gif,m4v,h264,hevc,ivf,obu,mxf,nut,rm,dv,wtv"
-OPTIONS = {"format_whitelist": f"{FORMATS},mjpeg,yuv4mpegpipe", "protocol_whitelist": "fd"}
-UNKNOWN_FPS, CLOCK_RATE = 25.0, 500  # of a file that tells no rate; more than this is the tick of a clock
 LONGEST_GAP_S = 600.0  # between two frames; more is a jump of the file's clock
 ROUNDED_S = 0.0011  # by how much a time may be wrong in a file that rounds them to milliseconds
 UNEVEN = 0.1  # of the usual time, by which some frame is shown longer or shorter
-NO_VIDEO = "not a video that can be decoded. Is it damaged, or another kind of file?"
-NO_FILE = "no such file. Check the name in the CSV, or the folder."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,32 +70,25 @@ class Frame:
 class Video:
     """An open video, whose frames are to be gone through once, in the order in which they are shown.
 
-    By the header, which may be wrong, a frame has `coded_size` (width, height), the file has `sound` or none, and the
-    video lasts `promised_s` (0 where it does not say) at `promised_fps`. While frames come, `frames` counts them,
-    `lost` what is damaged, `interlaced` says whether any was, and `height` and `width` are those of all.
+    Of its source it has what a header says: `codec`, `coded_size`, `sound`, `promised_fps`, `promised_s`, and `lost`.
+    While frames come, `frames` counts them, `interlaced` says whether any was, and `height` and `width` are those of
+    all.
     """
 
-    def __init__(self, container: av.container.InputContainer) -> None:
-        self._container, self._stream = container, _chosen_stream(container)
-        context, self._is_avi = self._stream.codec_context, container.format.name == "avi"
-        context.thread_count = 1  # because several videos are read at once
-        self.codec = context.codec.canonical_name
-        self.coded_size, self.sound = (context.width, context.height), bool(container.streams.audio)
-        guessed = self._stream.guessed_rate or CLOCK_RATE  # which may be the tick of a clock
-        self.promised_fps = float(self._stream.average_rate or (guessed < CLOCK_RATE and guessed) or UNKNOWN_FPS)
-        told = [(self._stream.duration, self._stream.time_base), (container.duration, Fraction(1, av.time_base))]
-        if self._is_avi:  # of a file that was cut short, the duration is that of what is there
-            told.insert(0, (self._stream.frames, 1 / self.promised_fps))
-        self.promised_s = next((float(count * unit) for count, unit in told if count and count > 0), 0.0)
-        self.height = self.width = self.lost = 0
-        self.interlaced, self.to_rgb, self._clock = False, ToRgb(), _Clock(self.promised_fps)
+    def __init__(self, source: VideoFile | FrameFolder) -> None:
+        self._source = source
+        self.height = self.width = 0
+        self.interlaced, self.to_rgb, self._clock = False, ToRgb(), _Clock(source.promised_fps)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames. Raises `VideoError` where there is none."""
         for decoded in self._progressive():
             if not self.frames:
                 self.orientation = orientation(decoded)
-                size = decoded.height, max(round(decoded.width * pixel_ratio(self._stream)), 1)
+                size = decoded.height, max(round(decoded.width * self.pixel_ratio), 1)
                 self.height, self.width = size[::-1] if self.orientation[0] else size
             yield Frame(self, decoded, self._clock.tick(decoded))
         if not self.frames:
@@ -146,7 +133,7 @@ class Video:
     def _progressive(self) -> Iterator[av.VideoFrame]:
         """Whole pictures: of two interlaced halves, which belong to different moments, one picture is made."""
         filters = None
-        for frame in self._decoded():
+        for frame in self._source:
             if filters and not filters.fits(frame):  # in a file that was joined of two
                 yield from filters(None)
                 filters = None
@@ -156,26 +143,6 @@ class Video:
             yield from filters(frame) if filters else [frame]
         if filters:
             yield from filters(None)
-
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        """What the decoder gives; it goes on behind damage."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.FFmpegError:  # the rest of the file cannot be read
-                self.lost += 1
-                return
-            try:
-                for frame in self._stream.decode(packet):
-                    self.lost += frame.is_corrupt
-                    if self._is_avi:  # it tells no other times; those for showing are guessed, and jump to and fro
-                        frame.pts = frame.dts
-                    yield frame
-            except av.FFmpegError:
-                self.lost += 1
 
 
 class _Clock:
@@ -214,56 +181,21 @@ class _Clock:
 
 
 @contextmanager
-def open_video(source: Path | str | BinaryIO) -> Iterator[Video]:
-    """A video by its path, or of an open file. Raises `VideoError`; it names the path, if there is one."""
+def open_video(source: Path | str | BinaryIO, rate: float = 0.0) -> Iterator[Video]:
+    """A video by its path, or of an open file; or a folder of pictures, `rate` of them a second (0: `FRAME_RATE`).
+
+    Raises `VideoError`; it names the path, if there is one.
+    """
     try:
-        with _opened(source) as file, _container(file) as container:
-            yield Video(container)
+        if not hasattr(source, "read") and Path(source).is_dir():
+            yield Video(FrameFolder(str(source), rate))
+        else:
+            with open_file(source) as file:
+                yield Video(file)
     except VideoError as error:
         raise error if hasattr(source, "read") else VideoError(f"{source}: {error}") from error
     except av.FFmpegError as error:
         raise VideoError(f"{source}: cannot be decoded ({error.strerror}).") from error
-
-
-@contextmanager
-def _opened(source: Path | str | BinaryIO) -> Iterator[BinaryIO]:
-    """An open file, because FFmpeg takes some names for addresses or for patterns of names."""
-    if hasattr(source, "read"):
-        yield source
-        return
-    path = Path(source)
-    if not path.is_file():
-        raise VideoError(NO_FILE)
-    if not path.stat().st_size:
-        raise VideoError("the file is empty (0 bytes). Copy or download it again.")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise VideoError(f"cannot be opened ({error.strerror}).") from error
-    with file:
-        yield file
-
-
-@contextmanager
-def _container(file: BinaryIO) -> Iterator[av.container.InputContainer]:
-    try:
-        container = av.open(file, options=OPTIONS, metadata_errors="replace", buffer_size=1 << 18)
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(NO_VIDEO) from error
-    with container:
-        yield container
-
-
-def _chosen_stream(container: av.container.InputContainer) -> av.video.VideoStream:
-    """The pictures that players show: the default ones, and never a cover."""
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
-    if not streams:
-        raise VideoError("has no moving pictures, only sound or a cover." if len(container.streams) else NO_VIDEO)
-    known = [stream for stream in streams if stream.codec_context and stream.codec_context.codec]
-    if not known:
-        raise VideoError("its pictures are encoded in a way that is not known here. Convert it to H.264.")
-    return next((stream for stream in known if stream.disposition & Disposition.default), known[0])
 
 
 def probe(source: Path | str | BinaryIO) -> VideoInfo:
