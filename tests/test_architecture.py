@@ -19,8 +19,8 @@ ORDER = """
     predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
         page.server page.app
     course environment
-    commands: output train evaluate predict weights weights_get data_demo data_ucf101 data_from_folders data_check data_store
-        bench env course app
+    commands: output train evaluate predict weights weights_get data_demo data_ucf101 data_from_folders data_check
+        data_store bench env course app
     cli
 """
 FILES = sorted(LIBRARY.rglob("*.py"))

@@ -192,6 +192,16 @@ def test_sound_is_seen(tmp_path, ffmpeg):
     assert seen.sound and not (seen.hdr or seen.turned or seen.non_square)
 
 
+def test_folders_of_pictures_are_compared_too(tmp_path, write_video, ffmpeg):
+    for number in (0, 1):
+        (tmp_path / f"clip_{number}").mkdir()
+        ffmpeg("-i", write_video(tmp_path / "a.mkv", 20), tmp_path / f"clip_{number}" / "img_%05d.png")
+    first, second = look(tmp_path / "clip_0"), look(tmp_path / "clip_1")
+    assert first == second and len(first.series()) == 17  # 20 pictures at 12 a second
+    (tmp_path / "clip_1" / "img_00020.png").unlink()
+    assert look(tmp_path / "clip_1").digest != first.digest
+
+
 def told(**columns: list) -> list[str]:
     """What tells the label of 60 videos of two classes, of two a group."""
     table = pd.DataFrame({"label": ["a", "b"] * 30, "group": [f"g{number // 2}" for number in range(60)], "fps": 25.0,

@@ -33,8 +33,9 @@ class Options(Settings):
 def run(options: Options) -> int:
     """Prints what a dataset holds and what is wrong with it; 1 where there are errors."""
     from varec_lib.data.check import summary
-    from varec_lib.data.doctor import cleaned, diagnose, write_findings, write_lists
+    from varec_lib.data.doctor import cleaned, diagnose, write_findings
     from varec_lib.data.findings import verdict
+    from varec_lib.data.manifest import write_lists
 
     if options.fix and (options.out is None or options.out.resolve() == options.data.resolve()):
         raise ConfigError("--fix writes new lists: name a folder for them with --out, not that of the dataset.")

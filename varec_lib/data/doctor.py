@@ -116,15 +116,6 @@ def cleaned(diagnosis: Diagnosis) -> pd.DataFrame:
     return table[~table["path"].isin(min(pair, key=lambda path: SPLITS.index(split[path])) for pair in pairs)]
 
 
-def write_lists(table: pd.DataFrame, folder: Path) -> None:
-    """Writes the rows of a manifest as `train.csv`, `val.csv` and `test.csv`, with whole paths; moves no video."""
-    columns = [name for name in ("video_name", "label", "group", "start", "end") if name in {*table, "video_name"}]
-    for split in SPLITS:
-        rows = table[table["split"] == split].rename(columns={"path": "video_name"})[columns]
-        with replacing(folder / f"{split}.csv") as partial:
-            rows.replace(np.inf, "").to_csv(partial, index=False)
-
-
 def write_findings(diagnosis: Diagnosis, data_dir: Path, folder: Path) -> None:
     """Writes `findings.csv` (`severity, kind, video_name, split, detail`) and `findings.html`, with pictures inside."""
     folder.mkdir(parents=True, exist_ok=True)

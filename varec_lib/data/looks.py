@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from varec_lib.data import facts
+from varec_lib.data.frame_folder import files_of
 from varec_lib.data.video import Frame, VideoInfo, open_video
 from varec_lib.errors import VideoError
 
@@ -62,8 +63,12 @@ def _shown_until(time_s: float, frame: Frame, known: int) -> list[np.ndarray]:
 
 
 def _digest(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    digest = hashlib.blake2b(digest_size=16)
+    for part in files_of(path):
+        with open(part, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.digest()
 
 
 def looks_of(paths: Iterable[str], *, progress: bool = True) -> dict[str, Look]:
