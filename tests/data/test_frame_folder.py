@@ -16,7 +16,7 @@ from varec_lib.data.check import check_videos
 from varec_lib.data.class_folders import read_folders, videos_below
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.data.dataset import VideoFiles, load_views
-from varec_lib.data.frame_folder import FRAME_RATE, numbered_pictures, state_of
+from varec_lib.data.frame_folder import FRAME_RATE, files_of, numbered_pictures, state_of
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.data.video import open_video, probe, read_frames
@@ -133,6 +133,14 @@ def test_what_changes_in_a_folder_is_noticed(tmp_path):
     assert state_of(str(folder), 12) == state_of(str(folder)) != state_of(str(folder), 30)
     with pytest.raises(OSError, match="gone"):
         facts.identity(str(tmp_path / "gone"))
+
+
+def test_the_files_of_a_video(tmp_path):
+    folder = write_frames(tmp_path / "clip", [2, 10], "{}.png")
+    assert files_of(str(folder)) == [str(folder / "2.png"), str(folder / "10.png")]
+    assert files_of(str(folder / "2.png")) == [str(folder / "2.png")]
+    with pytest.raises(VideoError, match="numbered"):
+        files_of(str(tmp_path))
 
 
 # A dataset of pictures, and the same as video files

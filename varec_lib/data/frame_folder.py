@@ -28,6 +28,16 @@ def numbered_pictures(names: Iterable[str]) -> list[str]:
     return [match[0] for match in sorted(found, key=lambda match: (int(match["number"]), match[0]))]
 
 
+def files_of(path: str) -> list[str]:
+    """The files that a video is made of: itself, or the pictures in a folder. Raises `VideoError` without any."""
+    try:
+        return [os.path.join(path, name) for name in numbered_pictures(os.listdir(path))]
+    except NotADirectoryError:
+        return [path]
+    except OSError as error:
+        raise VideoError(f"cannot be opened ({error.strerror}).") from error
+
+
 def state_of(path: str, rate: float = 0.0) -> tuple[int, str]:
     """Size of a video file in bytes, and what else tells that it has changed; of a folder, that of all that is in it.
 
@@ -52,11 +62,7 @@ class FrameFolder:
     sound, pixel_ratio = False, 1.0
 
     def __init__(self, path: str, rate: float = 0.0) -> None:
-        try:
-            names = os.listdir(path)
-        except OSError as error:
-            raise VideoError(f"cannot be opened ({error.strerror}).") from error
-        self._paths = [os.path.join(path, name) for name in numbered_pictures(names)]
+        self._paths = files_of(path)
         ending = self._paths[0].rpartition(".")[2].lower()
         self.codec = "mjpeg" if ending in ("jpg", "jpeg") else ending
         self.promised_fps = rate or FRAME_RATE

@@ -53,7 +53,7 @@ def read_list(lists: Path, split: int, kind: str, videos: dict[str, str], say: C
                 raise DataError(f"{file}, line {line_number}: {line.strip()!r} is not Class/v_Class_gNN_cNN.avi.")
             if number and numbers and numbers.get(label) != number[0]:
                 raise DataError(f"{file}, line {line_number}: {label} is not class {number[0]} of classInd.txt.")
-            absent = os.path.join(lists, "..", "UCF-101", clip)
+            absent = os.path.join(lists.parent, "UCF-101", clip)
             rows.append((videos.get(name.lower(), absent), label, match["group"], kind))
     classes = {match["group"].rpartition("_")[0] for match in map(CLIP_NAME.match, videos) if match}
     return present_classes(rows, {label for _, label, _, _ in rows if label.lower() in classes}, say)
