@@ -123,7 +123,7 @@ def worker_megabytes(source_of: Callable[[Path, int], Frames], folder: Path, row
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells which memory is shared")
 @pytest.mark.parametrize("source_of", [video_files, stored_frames])
-@pytest.mark.parametrize(("start_method", "bound"), [("fork", 10), ("spawn", 90)])  # spawn copies the arrays
+@pytest.mark.parametrize(("start_method", "bound"), [("fork", 10), ("spawn", 50)])  # spawn copies the arrays
 def test_a_workers_memory_does_not_grow_with_the_table(tmp_path, write_video, source_of, start_method, bound):
     assert start_method in multiprocessing.get_all_start_methods()
     write_video(tmp_path / "one.avi", FRAMES, SIZE)

@@ -64,25 +64,37 @@ class KeptFrames:
     def __init__(
         self, videos: Iterable[tuple[np.ndarray, float]], fps: float, segments: Iterable[tuple[float, float]]
     ) -> None:
-        numbers, times, before = [], [], []
-        for (all_times, promised_s), (start_s, end_s) in zip(videos, segments, strict=True):
-            kept = kept_frames(all_times[:-1], fps, promised_s)
-            first = max(int(np.searchsorted(all_times[kept], start_s, side="right")) - 1, 0)
-            last = max(int(np.searchsorted(all_times[kept], end_s, side="left")), first + 1)
-            within = np.append(all_times[kept[first:last]], min(end_s, all_times[-1])) - start_s
-            numbers.append(kept[first:last])
-            times.append(within.clip(min=0))
-            before.append(first)
-        self.frames, self.before = np.array([len(which) for which in numbers], np.int32), np.array(before, np.int64)
-        self._starts = np.cumsum(self.frames) - self.frames
-        self._numbers = np.concatenate([np.empty(0, np.int32), *numbers]).astype(np.int32)
-        self._times = np.concatenate([np.empty(0), *times])
+        rows, uneven = [], [np.empty(0)]
+        self.segments = np.array([*segments], float).reshape(-1, 2)
+        for (times, promised_s), (start_s, end_s) in zip(videos, self.segments.tolist(), strict=True):
+            kept = kept_frames(times[:-1], fps, promised_s)
+            first = max(int(np.searchsorted(times[kept], start_s, side="right")) - 1, 0)
+            last = max(int(np.searchsorted(times[kept], end_s, side="left")), first + 1)
+            step_s = float(times[1])
+            if even := np.array_equal(times[:-1], np.arange(len(times) - 1) * step_s):  # is not kept, but counted again
+                step_fps = Thinning(fps, promised_s).fps
+            else:
+                uneven += [kept[first:last], times[kept[first:last]]]
+            rows.append((last - first, first, times[-1], step_s if even else 0.0, step_fps if even else 0.0))
+        columns = np.array(rows, float).reshape(-1, 5).T
+        self.frames, self.before = columns[0].astype(np.int32), columns[1].astype(np.int64)
+        self.ends, self.steps, self.rates = columns[2:].copy()
+        self._uneven = np.concatenate(uneven)
+        self._starts = np.cumsum(np.where(self.steps, 0, 2 * self.frames)) - 2 * self.frames
 
     def numbers(self, row: int) -> np.ndarray:
         """Which frames of a video these are, `(F,)`."""
-        return self._numbers[self._starts[row] : self._starts[row] + self.frames[row]]
+        count, first = int(self.frames[row]), int(self.before[row])
+        if not self.steps[row]:
+            return self._uneven[self._starts[row] :][:count].astype(np.int64)
+        enough = 1 << int(self.ends[row] / self.steps[row]).bit_length()
+        return _kept_evenly(float(self.steps[row]), float(self.rates[row]), enough)[first : first + count]
 
     def times(self, row: int) -> np.ndarray:
         """When each of them is shown, and when the video or segment ends, in seconds from its beginning: `(F + 1,)`."""
-        start = self._starts[row] + row  # because each video before has a time more than frames
-        return self._times[start : start + self.frames[row] + 1]
+        count, (start_s, end_s) = int(self.frames[row]), self.segments[row].tolist()
+        if self.steps[row]:
+            shown = self.numbers(row) * float(self.steps[row])
+        else:
+            shown = self._uneven[self._starts[row] + count :][:count]
+        return (np.append(shown, min(end_s, float(self.ends[row]))) - start_s).clip(min=0)
