@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 from page import Page
 
 from varec_lib.predictor.page import choices
 from varec_lib.predictor.page.queue import MOST_WAITING
-from varec_lib.predictor.page.samples import MOST_SAMPLES
+from varec_lib.predictor.page.samples import MOST_SAMPLES, sample_clips
 
 
 @pytest.fixture
@@ -126,3 +128,13 @@ def test_samples_are_few(experiments, tmp_path, write_video):
         (tmp_path / "many" / f"{split}.csv").write_text("\n".join(rows))
     labels = [sample["label"] for sample in Page(experiments, samples_dir=tmp_path / "many").widget.samples]
     assert labels == [f"label{number:02}" for number in range(MOST_SAMPLES)]
+
+
+def test_a_folder_of_pictures_is_no_sample(tmp_path, write_video, monkeypatch):
+    """The page hands open files to a decoder that may open nothing itself."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_video(tmp_path / "videos" / "film.mkv", 5)
+    (tmp_path / "videos" / "pictures").mkdir()
+    cv2.imwrite(str(tmp_path / "videos" / "pictures" / "1.png"), np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "test.csv").write_text("video_name,label\npictures,a\nfilm.mkv,a\npictures,b\n")
+    assert [(sample.label, sample.path.name) for sample in sample_clips(tmp_path)] == [("a", "film.mkv")]

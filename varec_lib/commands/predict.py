@@ -19,7 +19,7 @@ class Options(Settings):
     """Say what is in videos: files, or folders of them."""
 
     videos: Positional[tuple[UserPath, ...]]
-    """Video files or folders."""
+    """Video files, or folders of them; a folder of numbered pictures is one video."""
     checkpoint: OptionalPath = None
     """Checkpoint file or experiment folder."""
     pretrained: bool = False

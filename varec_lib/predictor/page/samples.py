@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -76,7 +77,7 @@ def sample_clips(dataset: Path | str) -> list[Sample]:
 def _prepared(table: pd.DataFrame) -> list[Sample]:
     samples = []
     for label, rows in table[table["split"] == "test"].groupby("label"):
-        for path in rows["path"].head(3):
+        for path in filter(os.path.isfile, rows["path"].head(3)):  # the page hands out open files, and no folders
             try:
                 (frame,) = read_frames(path, [probe(path).frames // 2], short_side=PICTURE_SIDE)
             except VideoError:
