@@ -72,7 +72,7 @@ def read_folders(root: Path, by_group: str = "", seed: int = 0) -> pd.DataFrame:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    place, names, _ = next(walk(folder))
+    place, names, _ = next(walk(folder), (folder, [], []))  # which may not be readable
     return [Path(place) / name for name in names]
 
 
