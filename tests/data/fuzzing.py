@@ -55,7 +55,7 @@ def main(checkpoint: str, folder: str, first: str, last: str, *videos: str) -> N
         table = pd.DataFrame({"path": [str(path)], "label": "a", "group": "g", "split": "train"})
         good, bad = check_videos(table, progress=False)
         assert len(good) + len(bad) == 1
-        looks_of(table["path"], progress=False)
+        looks_of(table, progress=False)
         with suppress(VarecError):
             predictor.predict(path)
         with suppress(VarecError):

@@ -163,13 +163,13 @@ def test_names_of_files_cannot_break_the_page(tmp_path, write_video, capsys):
 
 def test_real_clips_have_no_copies_but_one(ucf5):
     """The first clip of a film of a violinist is the beginning of the second, frame by frame."""
-    looks = looks_of(load_manifest(ucf5)["path"], progress=False)
+    looks = looks_of(load_manifest(ucf5), progress=False)
     pairs = [sorted(map(os.path.basename, pair)) for pair in near_copies(looks)]
     assert pairs == [["v_PlayingViolin_g02_c01.avi", "v_PlayingViolin_g02_c02.avi"]]
 
 
 def look(path) -> Look:
-    return looks_of([str(path)], progress=False)[str(path)]
+    return looks_of(pd.DataFrame({"path": [str(path)]}), progress=False)[str(path)]
 
 
 def test_looks_are_remembered_until_the_file_changes(tmp_path, write_video, monkeypatch):

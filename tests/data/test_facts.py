@@ -28,9 +28,9 @@ def opened(monkeypatch) -> list[str]:
     """Names of the videos that were decoded."""
     names: list[str] = []
 
-    def noted(path: str) -> VideoInfo:
+    def noted(path: str, rate: float) -> VideoInfo:
         names.append(Path(path).name)
-        return probe(path)
+        return probe(path, rate)
 
     monkeypatch.setattr(check, "probe", noted)
     return names
@@ -68,7 +68,7 @@ import pandas as pd
 from varec_lib.data import check, facts
 from pathlib import Path
 facts.index_file = lambda: Path(sys.argv[1])
-check.probe = lambda path: sys.exit(f"opened {path}")
+check.probe = lambda path, rate: sys.exit(f"opened {path}")
 good, bad = check.check_videos(pd.DataFrame({"path": sys.argv[2:]}), progress=False)
 print(len(good), len(bad))
 """

@@ -117,22 +117,37 @@ def test_numbers_count_and_not_their_digits():
     assert numbered_pictures(["a10.png", "a9.PNG", "a009.jpg", "b.png"]) == ["a009.jpg", "a9.PNG", "a10.png"]
 
 
+def identity(folder) -> str:
+    (key,) = facts.identities([str(folder)], [0.0]).values()
+    return key
+
+
 def test_what_changes_in_a_folder_is_noticed(tmp_path):
     folder = write_frames(tmp_path / "clip", range(3))
-    keys = [facts.identity(str(folder))]
-    assert facts.identity(str(folder)) == keys[0]
+    keys = [identity(folder)]
+    assert identity(folder) == keys[0]
     (folder / "00001.png").rename(folder / "00007.png")
-    keys.append(facts.identity(str(folder)))
+    keys.append(identity(folder))
     size, changed = (folder / "00002.png").stat(), 10**18
     Image.fromarray(drawn(9)).save(folder / "00002.png")
     os.utime(folder / "00002.png", ns=(size.st_atime_ns, size.st_mtime_ns + changed))
-    keys.append(facts.identity(str(folder)))
+    keys.append(identity(folder))
     write_frames(folder, [8])
-    keys.append(facts.identity(str(folder)))
+    keys.append(identity(folder))
     assert len(set(keys)) == 4
     assert state_of(str(folder), 12) == state_of(str(folder)) != state_of(str(folder), 30)
-    with pytest.raises(OSError, match="gone"):
-        facts.identity(str(tmp_path / "gone"))
+    assert not facts.identities([str(tmp_path / "gone")], [0.0])
+
+
+def test_facts_are_those_at_the_rate_of_the_list(tmp_path):
+    folder = write_frames(tmp_path / "clip", range(6))
+    table = pd.DataFrame(
+        {"path": [str(folder)], "label": "a", "group": "g", "split": "train", "start": 0.3, "end": 9.0}
+    )
+    for rate, fps, usable in ((0.0, 12, 1), (30.0, 30, 0), (6.0, 6, 1)):  # at 30 a second it ends before 0.3 s
+        good, bad = check_videos(table.assign(rate=rate), progress=False)
+        assert (len(good), len(bad)) == (usable, 1 - usable)
+        assert good["fps"].tolist() == [fps] * usable
 
 
 def test_the_files_of_a_video(tmp_path):

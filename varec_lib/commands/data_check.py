@@ -22,7 +22,7 @@ class Options(Settings):
     data: Positional[UserPath]
     """Dataset folder."""
     ucf_split: Literal[1, 2, 3] = 1
-    """Which official list to use where the folder is UCF-101 itself."""
+    """Which official list to use where the folder is UCF-101 or HMDB51 itself."""
     out: OptionalPath = None
     """Folder for all findings: findings.csv, and findings.html with pictures."""
     fix: bool = False

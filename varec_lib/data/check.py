@@ -5,22 +5,17 @@ run stops (`strict`).
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields
-from itertools import islice
 
 import pandas as pd
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from varec_lib.config import TrainConfig
 from varec_lib.data import facts
 from varec_lib.data.findings import in_one_line, quick_findings
-from varec_lib.data.manifest import SPLITS, load_manifest, segments_of
+from varec_lib.data.manifest import SPLITS, load_manifest, rates_of, segments_of
 from varec_lib.data.video import NO_FILE, VideoInfo, probe
 from varec_lib.errors import DataError, VideoError
 
-REMEMBERED = 200  # videos at a time: what was examined before Ctrl-C is known the next time
 FACTS = [field.name for field in fields(VideoInfo) if field.name != "problem"]  # columns of a checked table
 
 
@@ -37,31 +32,26 @@ def split_usable(table: pd.DataFrame, infos: Iterable[VideoInfo]) -> tuple[pd.Da
     return good.reset_index(drop=True), bad.reset_index(drop=True).assign(problem=problems)
 
 
-def _examined(path: str) -> VideoInfo:
-    try:
-        return probe(path)
-    except VideoError as error:
-        return VideoInfo(problem=str(error).removeprefix(f"{path}: "))
-
-
 def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decodes every file of a manifest that is not known yet, and returns what `split_usable` does.
 
     With all processors. What was found is remembered, so each file is decoded once, until it changes.
     """
-    keys: dict[str, str] = {}
-    for path in table["path"]:
-        with suppress(OSError):  # there is no such file
-            keys[path] = facts.identity(path)
+    rates = dict(zip(table["path"], rates_of(table), strict=True))
+    keys = facts.identities(rates.keys(), rates.values())
     found = facts.known(keys.values())
+
+    def examine(path: str) -> VideoInfo:
+        try:
+            return probe(path, rates[path])
+        except VideoError as error:
+            return VideoInfo(problem=str(error).removeprefix(f"{path}: "))
+
     new = [path for path, key in keys.items() if key not in found]
-    threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")  # decoding releases the GIL
-    infos = threads(delayed(_examined)(path) for path in new)
-    bar = tqdm(infos, total=len(new), desc="checking videos", unit="video", leave=False, disable=not (new and progress))
-    examined = zip(new, bar, strict=True)
-    while some := {keys[path]: info for path, info in islice(examined, REMEMBERED)}:
-        facts.remember(some)
-        found |= some
+    for some in facts.examined(new, examine, "checking videos", progress):
+        fresh = {keys[path]: info for path, info in some}
+        facts.remember(fresh)
+        found |= fresh
     absent = VideoInfo(problem=NO_FILE)
     return split_usable(table, (found[keys[path]] if path in keys else absent for path in table["path"]))
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from varec_lib.data.clip_spec import ClipSpec, random_crop
-from varec_lib.data.manifest import rates_of, segments_of
+from varec_lib.data.manifest import segments_of
 from varec_lib.data.thinning import KeptFrames
 from varec_lib.data.video import read_frames
 from varec_lib.errors import ConfigError
@@ -31,13 +31,13 @@ class Frames(Protocol):
 
 
 class VideoFiles:
-    """Frames decoded at every call from a checked table's files (`path, times, promised_s[, start, end][, rate]`)."""
+    """Frames decoded at every call from a checked table's files (`path, times, promised_s[, start, end]`)."""
 
     def __init__(self, table: pd.DataFrame, clip_spec: ClipSpec) -> None:
         # Arrays, not lists: workers share them, where reference counts of list items would copy them bit by bit.
         self.paths = np.array([os.fsencode(path) for path in table["path"]])
         self.short_side = clip_spec.short_side
-        videos = map(_at_rate, table["times"], table["promised_s"], rates_of(table))
+        videos = zip(table["times"], table["promised_s"], strict=True)
         self.kept = KeptFrames(videos, clip_spec.fps, segments_of(table))
         self.frames, self.times = self.kept.frames, self.kept.times
 
@@ -45,14 +45,6 @@ class VideoFiles:
         """As `Frames.read`. Raises `VideoError`."""
         numbers = self.kept.numbers(row)[indices].tolist()
         return read_frames(os.fsdecode(self.paths[row]), numbers, short_side=self.short_side)
-
-
-def _at_rate(times: np.ndarray, promised_s: float, rate: float) -> tuple[np.ndarray, float]:
-    """Times and duration of a folder with so many pictures a second, which was examined at the ordinary rate."""
-    if not rate:
-        return times, promised_s
-    own = np.arange(len(times)) * (1 / rate)
-    return own, promised_s * float(own[-1] / times[-1])
 
 
 def in_order(indices: list[int], order: Order) -> list[int]:

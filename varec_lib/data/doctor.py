@@ -37,7 +37,7 @@ class Diagnosis(NamedTuple):
 def diagnose(data_dir: Path | str, *, ucf_split: int = 1, progress: bool = True) -> Diagnosis:
     """Examines a dataset folder with all processors. Raises `DataError` where its lists cannot be read at all."""
     listed = load_manifest(data_dir, ucf_split=ucf_split)
-    looks = looks_of(listed["path"], progress=progress)
+    looks = looks_of(listed, progress=progress)
     good, bad = check_videos(listed, progress=progress)  # whose facts are known by now
     seen = good[good["path"].isin(looks)].reset_index(drop=True)
     deep = [*_of_looks(seen, looks), *_same(seen, looks), *_copies(seen, looks), *_short(good), *_told(seen, looks)]
@@ -90,7 +90,7 @@ def _short(table: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _told(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
-    if "start" in table:  # the clips of one video have all that in common
+    if "start" in table or table.empty:  # the clips of one video have all that in common
         return
     for what, right, chance in shortcuts(table, [looks[path].sound for path in table["path"]]):
         yield Finding(

@@ -4,19 +4,24 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from joblib import Parallel, delayed
 from platformdirs import user_cache_path
+from tqdm.auto import tqdm
 
 from varec_lib.data.frame_folder import state_of
 from varec_lib.data.video import VideoInfo
 
 READER = 1  # raise it when the reader finds other facts
 TABLES = {"videos": "facts TEXT, times BLOB", "looks": "digest BLOB, pictures BLOB, facts INTEGER"}
+AT_ONCE = 200  # videos: what was examined before Ctrl-C is known the next time
 WAIT_S = 30.0  # for another process that writes
 
 
@@ -25,20 +30,39 @@ def index_file() -> Path:
     return user_cache_path("varec") / "videos.sqlite3"
 
 
-def identity(path: str) -> str:
-    """A hash of a video's path, size and time of change, and of what reads it. Raises `OSError` where it is gone."""
-    size, changed = state_of(path)
-    known_by = f"{os.path.abspath(path)}/{size}/{changed}/{READER}/{av.__version__}"
-    return hashlib.blake2b(os.fsencode(known_by), digest_size=16).hexdigest()
+def identities(paths: Iterable[str], rates: Iterable[float]) -> dict[str, str]:
+    """A hash of each video that is there, by its path: of path, size, time of change, and of what reads it.
+
+    `rates` are those of folders of pictures, as in `open_video`.
+    """
+    keys = {}
+    for path, rate in zip(paths, rates, strict=True):
+        with suppress(OSError):  # there is no such file
+            size, changed = state_of(path, rate)
+            known_by = f"{os.path.abspath(path)}/{size}/{changed}/{READER}/{av.__version__}"
+            keys[path] = hashlib.blake2b(os.fsencode(known_by), digest_size=16).hexdigest()
+    return keys
+
+
+def examined(
+    paths: list[str], examine: Callable[[str], Any], doing: str, progress: bool
+) -> Iterator[list[tuple[str, Any]]]:
+    """What `examine` says of each path, with all processors; some at a time, so that Ctrl-C loses few."""
+    threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")  # decoding releases the GIL
+    found = threads(delayed(examine)(path) for path in paths)
+    bar = tqdm(found, total=len(paths), desc=doing, unit="video", leave=False, disable=not (paths and progress))
+    pairs = zip(paths, bar, strict=True)
+    while some := list(islice(pairs, AT_ONCE)):
+        yield some
 
 
 def known(keys: Iterable[str]) -> dict[str, VideoInfo]:
-    """The facts that are in the index, by `identity`; none where it cannot be read."""
+    """The facts that are in the index, by their `identities`; none where it cannot be read."""
     return {key: _info(json.loads(facts), times) for key, facts, times in rows("videos", keys)}
 
 
 def remember(facts: dict[str, VideoInfo]) -> None:
-    """Adds facts by `identity`; those of videos that cannot be used are looked for again. Does without an index."""
+    """Adds facts by their `identities`, but of no video that cannot be used: it is opened again the next time."""
     add_rows("videos", [(key, *_row(info)) for key, info in facts.items() if not info.problem])
 
 

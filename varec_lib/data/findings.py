@@ -38,7 +38,8 @@ KINDS = {
     "turned": ("note", "videos turned or mirrored by their header", "They are read as they are displayed."),
     "codec": ("note", "uncommon codecs", "They are read here, but not by every program and browser."),
 }  # fmt: skip
-COMMON_CODECS = {"h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mpeg1video", "mjpeg", "vp8", "vp9", "av1"}
+COMMON_CODECS = {"h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mpeg1video", "mjpeg", "vp8", "vp9", "av1",
+                 "png", "webp", "bmp"}  # fmt: skip
 NAMED = 3  # copies of a video
 IMBALANCE = 5  # times as many training videos as in the smallest class
 

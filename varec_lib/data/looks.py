@@ -2,23 +2,20 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+import pandas as pd
 
 from varec_lib.data import facts
 from varec_lib.data.frame_folder import files_of
+from varec_lib.data.manifest import rates_of
 from varec_lib.data.video import Frame, VideoInfo, open_video
 from varec_lib.errors import VideoError
 
 RATE, SIDE, MOST = 10, 16, 300  # pictures a second, of so many pixels square, and of a video: of its first 30 s
-REMEMBERED = 200  # videos at a time
 
 
 class Look(NamedTuple):
@@ -37,10 +34,10 @@ class Look(NamedTuple):
         return np.cumsum(steps, axis=0, dtype=np.uint8)
 
 
-def look_at(path: str) -> tuple[VideoInfo, Look]:
-    """Decodes a video once, for its facts and its look. Raises `VideoError`."""
+def look_at(path: str, rate: float = 0.0) -> tuple[VideoInfo, Look]:
+    """Decodes a video, as `open_video` takes it, once for its facts and its look. Raises `VideoError`."""
     grey, before = [], None
-    with open_video(path) as video:
+    with open_video(path, rate) as video:
         for frame in video:
             if before:
                 grey += _shown_until(frame.time_s, before, len(grey))
@@ -71,31 +68,24 @@ def _digest(path: str) -> bytes:
     return digest.digest()
 
 
-def looks_of(paths: Iterable[str], *, progress: bool = True) -> dict[str, Look]:
-    """The looks of videos, by path; of those that can be read. What a video is decoded for, its facts too, is kept."""
-    keys: dict[str, str] = {}
-    for path in paths:
-        with suppress(OSError):  # there is no such file
-            keys[path] = facts.identity(path)
+def looks_of(table: pd.DataFrame, *, progress: bool = True) -> dict[str, Look]:
+    """The looks of the videos of a manifest, by path; of those that can be read. Their facts are kept as well."""
+    rates = dict(zip(table["path"], rates_of(table), strict=True))
+    keys = facts.identities(rates.keys(), rates.values())
     found = {key: _look(*row) for key, *row in facts.rows("looks", keys.values())}
+
+    def look(path: str) -> tuple[VideoInfo, Look] | None:
+        with suppress(VideoError, OSError):  # `check_videos` says why
+            return look_at(path, rates[path])
+        return None
+
     new = [path for path, key in keys.items() if key not in found]
-    threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")  # decoding releases the GIL
-    seen = threads(delayed(_seen)(path) for path in new)
-    bar = tqdm(seen, total=len(new), desc="looking at videos", unit="video", leave=False,
-               disable=not (new and progress))  # fmt: skip
-    pairs = zip(new, bar, strict=True)
-    while some := list(islice(pairs, REMEMBERED)):
+    for some in facts.examined(new, look, "looking at videos", progress):
         fresh = {keys[path]: both for path, both in some if both}
         facts.remember({key: info for key, (info, _) in fresh.items()})
-        facts.add_rows("looks", [(key, *_row(look)) for key, (_, look) in fresh.items()])
-        found |= {key: look for key, (_, look) in fresh.items()}
+        facts.add_rows("looks", [(key, *_row(seen)) for key, (_, seen) in fresh.items()])
+        found |= {key: seen for key, (_, seen) in fresh.items()}
     return {path: found[key] for path, key in keys.items() if key in found}
-
-
-def _seen(path: str) -> tuple[VideoInfo, Look] | None:
-    with suppress(VideoError, OSError):  # `check_videos` says why
-        return look_at(path)
-    return None
 
 
 def _row(look: Look) -> tuple[bytes, bytes, int]:

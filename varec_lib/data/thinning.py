@@ -64,37 +64,43 @@ class KeptFrames:
     def __init__(
         self, videos: Iterable[tuple[np.ndarray, float]], fps: float, segments: Iterable[tuple[float, float]]
     ) -> None:
-        rows, uneven = [], [np.empty(0)]
-        self.segments = np.array([*segments], float).reshape(-1, 2)
-        for (times, promised_s), (start_s, end_s) in zip(videos, self.segments.tolist(), strict=True):
-            kept = kept_frames(times[:-1], fps, promised_s)
+        frames, before, ends, kinds, starts, uneven = [], [], [], [], [0], [np.empty(0)]
+        even: dict[tuple[float, float], int] = {}  # distance of frames in seconds, and the rate they are thinned out to
+        begins = []
+        for (times, promised_s), (start_s, end_s) in zip(videos, segments, strict=True):
+            kept, step_s = kept_frames(times[:-1], fps, promised_s), float(times[1])
             first = max(int(np.searchsorted(times[kept], start_s, side="right")) - 1, 0)
             last = max(int(np.searchsorted(times[kept], end_s, side="left")), first + 1)
-            step_s = float(times[1])
-            if even := np.array_equal(times[:-1], np.arange(len(times) - 1) * step_s):  # is not kept, but counted again
-                step_fps = Thinning(fps, promised_s).fps
+            if np.array_equal(times[:-1], np.arange(len(times) - 1) * step_s):  # are not kept, but counted again
+                kinds.append(even.setdefault((step_s, Thinning(fps, promised_s).fps), len(even)))
             else:
+                kinds.append(-len(starts))
                 uneven += [kept[first:last], times[kept[first:last]]]
-            rows.append((last - first, first, times[-1], step_s if even else 0.0, step_fps if even else 0.0))
-        columns = np.array(rows, float).reshape(-1, 5).T
-        self.frames, self.before = columns[0].astype(np.int32), columns[1].astype(np.int64)
-        self.ends, self.steps, self.rates = columns[2:].copy()
-        self._uneven = np.concatenate(uneven)
-        self._starts = np.cumsum(np.where(self.steps, 0, 2 * self.frames)) - 2 * self.frames
+                starts.append(starts[-1] + 2 * (last - first))
+            frames.append(last - first)
+            before.append(first)
+            begins.append(start_s)
+            ends.append(min(end_s, times[-1]))
+        self.frames, self.before = np.array(frames, np.int32), np.array(before, np.int32)
+        self._begins = np.array(begins if any(begins) else [0.0])
+        self._ends, self._kinds, self._even = np.array(ends, float), np.array(kinds, np.int32), np.array([*even], float)
+        self._starts, self._uneven = np.array(starts), np.concatenate(uneven)
 
     def numbers(self, row: int) -> np.ndarray:
         """Which frames of a video these are, `(F,)`."""
-        count, first = int(self.frames[row]), int(self.before[row])
-        if not self.steps[row]:
-            return self._uneven[self._starts[row] :][:count].astype(np.int64)
-        enough = 1 << int(self.ends[row] / self.steps[row]).bit_length()
-        return _kept_evenly(float(self.steps[row]), float(self.rates[row]), enough)[first : first + count]
+        count, first, kind = int(self.frames[row]), int(self.before[row]), int(self._kinds[row])
+        if kind < 0:
+            return self._uneven[self._starts[-kind - 1] :][:count].astype(np.int64)
+        step_s, fps = self._even[kind].tolist()
+        enough = 1 << int(self._ends[row] / step_s + 1).bit_length()
+        return _kept_evenly(step_s, fps, enough)[first : first + count]
 
     def times(self, row: int) -> np.ndarray:
         """When each of them is shown, and when the video or segment ends, in seconds from its beginning: `(F + 1,)`."""
-        count, (start_s, end_s) = int(self.frames[row]), self.segments[row].tolist()
-        if self.steps[row]:
-            shown = self.numbers(row) * float(self.steps[row])
+        count, kind = int(self.frames[row]), int(self._kinds[row])
+        if kind < 0:
+            shown = self._uneven[self._starts[-kind - 1] + count :][:count]
         else:
-            shown = self._uneven[self._starts[row] + count :][:count]
-        return (np.append(shown, min(end_s, float(self.ends[row]))) - start_s).clip(min=0)
+            shown = self.numbers(row) * float(self._even[kind, 0])
+        begin_s = float(self._begins[row % len(self._begins)])
+        return (np.append(shown, self._ends[row]) - begin_s).clip(min=0)

@@ -5,6 +5,7 @@ screens show, at uneven times, with holes. Imports torch only where tensors are 
 each video that a stranger uploads.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,13 +86,20 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames. Raises `VideoError` where there is none."""
+        tick = self._clock.tick
+        for decoded in self.decoded():
+            yield Frame(self, decoded, tick(decoded))
+
+    def decoded(self) -> Iterator[av.VideoFrame]:
+        """All frames for those who ask neither for times nor for most of the pictures. Raises `VideoError` likewise."""
+        decoded = None
         for decoded in self._progressive():
-            if not self.frames:
+            if not self.height:
                 self.orientation = orientation(decoded)
                 size = decoded.height, max(round(decoded.width * self.pixel_ratio), 1)
                 self.height, self.width = size[::-1] if self.orientation[0] else size
-            yield Frame(self, decoded, self._clock.tick(decoded))
-        if not self.frames:
+            yield decoded
+        if decoded is None:
             raise VideoError("no frame can be decoded. The file is damaged; copy or download it again.")
 
     @property
@@ -140,7 +148,10 @@ class Video:
             if frame.interlaced_frame:
                 self.interlaced = True
                 filters = filters or Filters(frame, "bwdif=mode=send_frame:deint=interlaced")
-            yield from filters(frame) if filters else [frame]
+            if filters:
+                yield from filters(frame)
+            else:
+                yield frame
         if filters:
             yield from filters(None)
 
@@ -198,9 +209,9 @@ def open_video(source: Path | str | BinaryIO, rate: float = 0.0) -> Iterator[Vid
         raise VideoError(f"{source}: cannot be decoded ({error.strerror}).") from error
 
 
-def probe(source: Path | str | BinaryIO) -> VideoInfo:
-    """Decodes a whole file once for its facts, because headers lie. Raises `VideoError`."""
-    with open_video(source) as video:
+def probe(source: Path | str | BinaryIO, rate: float = 0.0) -> VideoInfo:
+    """Decodes a whole video, as `open_video` takes it, for its facts, because headers lie. Raises `VideoError`."""
+    with open_video(source, rate) as video:
         for _ in video:
             pass
     return video.info()
@@ -222,11 +233,11 @@ def read_frames(source: Path | str | BinaryIO, indices: Sequence[int], *, short_
     wanted, last = set(indices), max(indices)
     pictures: dict[int, np.ndarray] = {}
     with open_video(source) as video:
-        for number, frame in enumerate(video):
+        for number, decoded in enumerate(video.decoded()):
             if number in wanted:
-                pictures[number] = frame.picture(short_side)
+                pictures[number] = Frame(video, decoded, math.nan).picture(short_side)
             if number == last:
                 break
         else:
-            raise VideoError(f"ends after {video.frames} frames, frame {last} was expected. Has it changed?")
+            raise VideoError(f"ends after {number + 1} frames, frame {last} was expected. Has it changed?")
     return torch.from_numpy(np.stack([pictures[i] for i in indices])).permute(0, 3, 1, 2)
