@@ -34,7 +34,7 @@ def test_whole_groups_are_split_and_nothing_is_moved(tmp_path, capsys):
     before = files_below(root)
     assert main(["data", "from-folders", str(root), "--by-group", r"(\w+)_\d"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("\n") == 2 and "32 videos of 2 classes in 8 groups" in printed
+    assert printed.count("\n") == 2 and "32 videos" in printed and "8 groups" in printed
     table = load_manifest(root)
     assert files_below(root) == before and all(Path(path).is_file() for path in table["path"])
     assert set(table["label"]) == {"run", "jump, high"} and set(table["group"]) == set(PEOPLE)

@@ -297,7 +297,7 @@ def test_a_password_opens_the_page_and_is_kept_hashed(tmp_path, browser):
 
 def test_another_name_for_this_computer_leads_nowhere(app, tmp_path):
     status, text = Visitor().ask(app.url, Host="evil.example")
-    assert status == 403 and "This page does not open from here." in text
+    assert status == 403 and "does not open" in text
     assert not app.kernels
     with varec_app(write_notebook(tmp_path / "page.ipynb"), "--no_token") as running:
         assert Visitor().ask(running.url + "x", Host="behind.a.proxy")[0] == 404
@@ -615,7 +615,7 @@ def test_what_is_no_notebook_is_refused(tmp_path):
 
 def test_an_address_that_is_not_here_is_refused(tmp_path):
     notebook = write_notebook(tmp_path / "page.ipynb")
-    assert "--ip 192.0.2.1 and --port 8866 cannot be served" in refused("--notebook", notebook, "--ip", "192.0.2.1")
+    assert re.search(r"192\.0\.2\.1.*8866", refused("--notebook", notebook, "--ip", "192.0.2.1"))
 
 
 # How it looks

@@ -303,7 +303,7 @@ def test_infinite_gradient_names_its_clips_and_spoils_nothing(tiny_config, asser
 def test_infinite_weights_are_never_saved(tiny_config, save_minutes):
     """Loss and gradient are numbers, but the step is so long that the weights are not."""
     config = tiny_config(lr=1e38, warmup_epochs=0, weight_decay=10.0, batch_size=18, save_minutes=save_minutes)
-    with pytest.raises(TrainingError, match=r"Weights became infinite in epoch 1, batch 1\. The checkpoints"):
+    with pytest.raises(TrainingError, match=r"infinite in epoch 1, batch 1\b"):
         train(config, progress=False)
     (folder,) = config.experiments_dir.iterdir()
     assert not (folder / LAST).exists() and not Experiment(folder).best_checkpoint.exists()
@@ -414,7 +414,7 @@ def test_data_worker_that_dies_is_reported_wherever_it_dies(tiny_config, monkeyp
     for source in (StoredFrames, VideoFiles):  # features are computed from the files
         monkeypatch.setattr(source, "read", deadly(source.read))
     config = tiny_config(num_workers=1, store_dir=tmp_path / "store", **others)
-    with pytest.raises(TrainingError, match=r"A data worker died: .*Go on with: varec train --resume"):
+    with pytest.raises(TrainingError, match=r"data worker.*varec train --resume"):
         train(config, progress=False)
     (folder,) = config.experiments_dir.iterdir()
     monkeypatch.undo()
@@ -477,7 +477,7 @@ def test_backbone_starts_from_the_weights_file(tiny_config, tmp_path, capsys, we
     config = tiny_config(weights=tmp_path / "start.pt", freeze_backbone=True, epochs=1)
     trained = weights_of(train(config, progress=False))
     assert torch.equal(trained["backbone.0.weight"], weights["0.weight"])
-    assert "start.pt: 2 tensors matched; 4 missing (1.weight, 1.bias, 1.running_mean, ...)" in capsys.readouterr().out
+    assert re.search(r"start\.pt: 2 .*\b4 missing \(1\.weight", capsys.readouterr().out)
 
 
 @pytest.mark.slow

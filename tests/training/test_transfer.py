@@ -1,6 +1,7 @@
 """Published weights, frozen as a whole or but for the last blocks: which defaults they change, and what then learns."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -183,8 +184,8 @@ def test_a_head_learns_on_the_frozen_features_of_i3d(i3d_weights, words, the_exp
     chosen = {"data_dir": one_of_each, "model": "i3d", "epochs": 1, "pretrained": True, "freeze_backbone": True}
     assert cli.main(words(**chosen, num_frames=None, frame_size=None, precision=None)) == 0
     shown = capsys.readouterr().out
-    assert "i3d_kinetics400.safetensors: 285 tensors matched; 2 unused (head." in shown
-    assert "Computing the frozen backbone's features of 3 train clips once" in shown
+    assert re.search(r"i3d_kinetics400\.safetensors: 285 .*\b2 unused \(head\.", shown)
+    assert re.search(r"features of 3 train\b", shown)
     experiment = the_experiment()
     assert experiment.folder.name.startswith("i3d_")
     config = json.loads((experiment.folder / "config.json").read_text())
