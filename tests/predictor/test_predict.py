@@ -117,7 +117,7 @@ def test_only_broken_files(predictor, tmp_path):
 
 
 def test_a_model_that_knows_nothing_untrained_is_refused():
-    with pytest.raises(ConfigError, match="'cnnlstm'.*i3d and r3d18"):
+    with pytest.raises(ConfigError, match=r"'cnnlstm'.*i3d and r3d18"):
         Predictor.pretrained("cnnlstm")
 
 
