@@ -84,10 +84,8 @@ def _lists(root: Path, data_dir: Path | str, ucf_split: int) -> Callable[[str], 
             return lambda split: _read_list(folder, split, places_of)
     for dataset in (ucf101, hmdb51):
         if lists := dataset.find_lists(root, ucf_split):
-            videos = dataset.videos_below(root) or dataset.videos_below(
-                root.parent
-            )  # the folder of the lists was named
-            say = cache(print)  # says each thing once
+            below, say = dataset.videos_below, cache(print)  # which says each thing once
+            videos = below(root) or below(root.parent)  # the folder of the lists was named
             return partial(dataset.read_list, lists, ucf_split, videos=videos, say=say)
     raise DataError(
         f"{data_dir}: found neither train.csv (columns video_name,label beside a folder videos/) nor official lists: "
