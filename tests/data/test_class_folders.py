@@ -120,3 +120,21 @@ def test_content_decides_where_the_ending_does_not(tmp_path, write_video):
     (tmp_path / "notes").write_text("no video")
     (tmp_path / "broken.mp4").write_text("named later")
     assert [path.name for path in videos_below(tmp_path)] == ["broken.mp4", "clip"]
+
+
+def test_folders_without_videos_beside_the_splits_change_nothing(tmp_path, capsys):
+    for split in ("train", "test"):
+        class_folders(tmp_path, people=PEOPLE[:4], above=split)
+    expected = read_folders(tmp_path)
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "findings").mkdir()
+    (tmp_path / "findings" / "findings.csv").write_text("severity,kind\n")
+    assert read_folders(tmp_path).equals(expected)
+    assert set(expected["label"]) == {"run", "jump, high"} and set(expected["split"]) == {"train", "test"}
+
+
+def test_classes_beside_splits_are_refused(tmp_path):
+    class_folders(tmp_path, people=PEOPLE[:4], above="train")
+    class_folders(tmp_path / "walk")
+    with pytest.raises(DataError, match=r"\bwalk\b.*\btrain\b"):
+        read_folders(tmp_path)

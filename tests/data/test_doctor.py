@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from varec_lib.cli import main
-from varec_lib.data.doctor import diagnose
-from varec_lib.data.duplicates import near_copies
+from varec_lib.data.doctor import cleaned, diagnose
+from varec_lib.data.duplicates import _agreement, near_copies
 from varec_lib.data.looks import Look, looks_of
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.shortcuts import shortcuts
+from varec_lib.errors import DataError
 
 CLASSES = ("Archery", "Lunges", "JumpingJack")
 
@@ -93,7 +94,13 @@ def sick(tmp_path_factory, some_clips, ffmpeg):
     sibling = pd.DataFrame([(clip("Archery_g01_c03"), "Archery")], columns=["video_name", "label"])
     shutil.copy((videos / clip("JumpingJack_g12_c01")).resolve(), videos / clip("Archery_g01_c03"))
     spoil("shared_group", "Archery_g01_c03", "-vf", "vflip", "-c:v", "libx264")
-    expected |= {("duplicate", clip("Lunges_g09_c02")), ("rare", ""), ("spelling", ""), ("imbalance", "")}
+    expected |= {
+        ("duplicate", clip("Lunges_g09_c02")),
+        ("rare", ""),
+        ("spelling", ""),
+        ("imbalance", ""),
+        ("untested", ""),
+    }
     pd.concat([rows, twice, sibling]).to_csv(root / "train.csv", index=False)
     return root, {(kind, "" if kind == "shared_group" else name) for kind, name in expected}
 
@@ -130,6 +137,8 @@ def test_everything_that_is_wrong_is_found_and_nothing_else(sick, out, capsys):
 def test_the_cleaned_lists_are_a_dataset_without_errors(sick, out, capsys):
     root, _ = sick
     before = sorted((path.name, path.stat().st_size) for path in (root / "videos").iterdir() if path.exists())
+    assert main(["data", "check", str(root), "--out", str(out), "--fix"]) == 2  # it would replace these lists
+    assert "--overwrite" in capsys.readouterr().err
     assert main(["data", "check", str(out)]) == 0
     assert "0 errors" in capsys.readouterr().out
     clean = load_manifest(out)
@@ -242,6 +251,90 @@ def test_cleaned_lists_do_not_replace_those_of_the_dataset(numbered_dataset, wor
     monkeypatch.chdir(numbered_dataset)
     assert main(["data", "check", ".", *words]) == 2
     assert "--out" in capsys.readouterr().err
+
+
+def small_set(root, write_video, ffmpeg, **splits: str) -> None:
+    """A dataset of lists that are given as `name,label` lines, and the videos a, a copy, and a re-encoded one."""
+    (root / "videos").mkdir(parents=True)
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x72:r=15:d=4", "-c:v", "libx264", root / "videos" / "a.mp4")
+    shutil.copy(root / "videos" / "a.mp4", root / "videos" / "copy.mp4")
+    ffmpeg("-i", root / "videos" / "a.mp4", "-vf", "scale=64:48", "-c:v", "mpeg4", root / "videos" / "again.avi")
+    for number in range(6):
+        frames = np.random.default_rng(number).integers(0, 255, 12)
+        write_video(root / "videos" / f"{number}.mkv", frames.tolist())
+    for split, lines in splits.items():
+        (root / f"{split}.csv").write_text("video_name,label\n" + lines)
+
+
+def test_all_copies_of_a_test_video_leave_training(tmp_path, write_video, ffmpeg):
+    train = "copy.mp4,x\nagain.avi,x\n0.mkv,x\n1.mkv,y\n2.mkv,y\n"
+    small_set(tmp_path / "set", write_video, ffmpeg, train=train, val="3.mkv,x\n4.mkv,y\n", test="a.mp4,x\n5.mkv,y\n")
+    found = diagnose(tmp_path / "set", progress=False)
+    assert {"leak", "near_duplicate"} <= {finding.kind for finding in found.findings}
+    kept = {os.path.basename(path) for path in cleaned(found)["path"]}
+    assert kept == {"a.mp4", *(f"{number}.mkv" for number in range(6))}
+
+
+def test_copies_with_different_labels_stay_and_are_said(tmp_path, write_video, ffmpeg, capsys):
+    train = "again.avi,y\n0.mkv,x\n1.mkv,y\n2.mkv,y\n"
+    small_set(tmp_path / "set", write_video, ffmpeg, train=train, val="3.mkv,x\n4.mkv,y\n", test="a.mp4,x\n5.mkv,y\n")
+    main(["data", "check", str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--fix"])
+    assert "1 pair" in capsys.readouterr().out
+    assert {"a.mp4", "again.avi"} <= {os.path.basename(path) for path in load_manifest(tmp_path / "out")["path"]}
+
+
+def test_cleaned_lists_without_training_videos_are_not_recommended(tmp_path, write_video, ffmpeg, capsys):
+    lines = "0.mkv,x\n1.mkv,y\n2.mkv,y\n3.mkv,x\n"
+    small_set(tmp_path / "set", write_video, ffmpeg, train=lines, val="4.mkv,x\n5.mkv,y\n", test=lines)
+    assert main(["data", "check", str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--fix"]) == 1
+    printed = capsys.readouterr().out
+    assert "no training video" in printed and "varec train" not in printed
+
+
+def test_labels_that_lists_spell_differently_are_diagnosed_and_mended(tmp_path, write_video, ffmpeg):
+    small_set(tmp_path / "set", write_video, ffmpeg, train="0.mkv,Body squat\n1.mkv,y\n2.mkv,y\n",
+              val="3.mkv,Body squat\n4.mkv,y\n", test="5.mkv,body_squat\n")  # fmt: skip
+    with pytest.raises(DataError, match="Body squat"):
+        load_manifest(tmp_path / "set")
+    found = diagnose(tmp_path / "set", progress=False)
+    assert {"untrained", "spelling"} <= {finding.kind for finding in found.findings}
+    assert set(cleaned(found)["label"]) == {"Body squat", "y"}
+
+
+def test_copies_of_a_video_that_is_cut_into_clips_are_found(tmp_path, write_video, ffmpeg):
+    small_set(tmp_path / "set", write_video, ffmpeg)
+    head, rest = "video_name,label,start,end\n", "0.mkv,x,0,0.7\n1.mkv,y,0,0.7\n"
+    (tmp_path / "set" / "val.csv").write_text(head + rest)
+    (tmp_path / "set" / "train.csv").write_text(f"{head}{rest}a.mp4,x,0,2\na.mp4,y,2,3\n")
+    for name, kind in (("copy.mp4", "leak"), ("again.avi", "near_duplicate")):
+        (tmp_path / "set" / "test.csv").write_text(f"{head}{name},x,0,1.9\n{name},y,2.1,3\n")
+        assert kind in {finding.kind for finding in diagnose(tmp_path / "set", progress=False).findings}
+    (tmp_path / "set" / "test.csv").write_text(f"{head}a.mp4,x,1,1.9\n")
+    kept = cleaned(diagnose(tmp_path / "set", progress=False))
+    assert kept[kept["path"].str.endswith("a.mp4")]["start"].tolist() == [2, 1]  # the clip that overlaps is gone
+
+
+def test_a_video_and_its_symmetric_copy_are_one_pair(tmp_path, ffmpeg):
+    for name in ("a.mp4", "b.mp4"):
+        drawn = "color=gray:s=96x72:r=15:d=3,drawbox=x=40:y='10+10*t':w=16:h=16:color=white:t=fill"
+        ffmpeg("-f", "lavfi", "-i", drawn, "-c:v", "libx264", "-crf", 18 if name == "a.mp4" else 30, tmp_path / name)
+    looks = looks_of(pd.DataFrame({"path": [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]}), progress=False)
+    assert len(list(near_copies(looks, progress=False))) <= 1
+
+
+def test_all_shifts_at_once_are_each_shift_by_itself():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(40, 4, 4)), rng.normal(size=(33, 4, 4))
+    first[5:30] += second[3:28]
+    one, other, best = first.reshape(40, -1), second.reshape(33, -1), (-1.0, 0.0)
+    for shift in range(20 - 33, 40 - 20 + 1):
+        start, end = max(0, shift), min(40, 33 + shift)
+        a, b = one[start:end], other[start - shift : end - shift]
+        means = a.mean(axis=0), b.mean(axis=0)
+        motion = np.corrcoef((a - means[0]).ravel(), (b - means[1]).ravel())[0, 1]
+        place = np.vdot(*means) / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
+        best = max(best, (motion, place))
+    assert _agreement(first, second) == pytest.approx(best)
 
 
 def test_segments_of_one_file_are_no_duplicates(tmp_path, write_video):

@@ -150,7 +150,7 @@ def test_classes_are_the_sorted_training_labels(tmp_path):
     [
         ("clip,label\na.avi,x\n", "video_name.*missing.*clip, label"),
         ("video_name\na.avi\n", "label.*missing.*video_name"),
-        ("video_name;label\na.avi;x\n", "video_name.*label.*missing"),
+        ("video_name;label\na.avi;x\n", "comma"),
         ("video_name,label\na.avi,x\nb.avi,\n", r"row 3\b.*label.*empty"),
         ("video_name,label\na.avi,x\nb.avi\n", r"row 3\b.*label.*empty"),
         ("video_name,label\na.avi,x\n\n\n,x\n", r"row 5\b.*video_name.*empty"),

@@ -14,6 +14,7 @@ from varec_lib.data.dataset import TrainClips, VideoFiles, class_numbers, load_v
 from varec_lib.data.findings import quick_findings
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
+from varec_lib.errors import DataError
 from varec_lib.evaluation.evaluate import evaluate_checkpoint
 from varec_lib.training.loop import train
 
@@ -109,3 +110,27 @@ def test_a_clip_behind_the_end_of_its_video_cannot_be_used(root, tmp_path):
         assert "b.mkv" in bad["problem"][0] and "10 s" in bad["problem"][0]
     clip = load_views(VideoFiles(good.assign(times=[np.arange(151) / 15]), CLIP), 0, CLIP)
     assert isinstance(clip, torch.Tensor)
+
+
+@pytest.mark.parametrize("columns", ["start,stop", "start", "begin,end"])
+def test_half_of_the_columns_that_cut_clips_is_refused(root, tmp_path, columns):
+    (tmp_path / "videos").symlink_to(root / "videos")
+    lines = "".join(f"{name}.mkv,alpha{',1' * len(columns.split(','))}\n" for name in "ab")
+    (tmp_path / "train.csv").write_text(f"video_name,label,{columns}\n{lines}")
+    with pytest.raises(DataError, match=r"train\.csv.*\bstart and end\b.*" + columns.split(",")[0]):
+        load_manifest(tmp_path)
+
+
+def test_columns_that_look_as_if_they_cut_clips_are_named(root, tmp_path, capsys):
+    (tmp_path / "videos").symlink_to(root / "videos")
+    (tmp_path / "test.csv").write_text("video_name,label,time_start,time_end,camera\na.mkv,alpha,1,2,left\n")
+    assert "start" not in load_manifest(tmp_path, split="test")
+    printed = capsys.readouterr().out
+    assert "time_start, time_end" in printed and "camera" not in printed
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_other_signs_than_commas_are_named(tmp_path, sign):
+    (tmp_path / "train.csv").write_text(f"video_name{sign}label\na.mkv{sign}alpha\n")
+    with pytest.raises(DataError, match=r"train\.csv.*commas"):
+        load_manifest(tmp_path)

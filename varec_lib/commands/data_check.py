@@ -1,12 +1,17 @@
 """`varec data check`: the doctor of datasets."""
 
-from typing import Literal
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional
 
 from varec_lib.config import OptionalPath, Settings, UserPath
 from varec_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from varec_lib.data.doctor import Diagnosis
 
 NAMED = 20  # videos that cannot be used; `findings.csv` has all
 
@@ -27,40 +32,63 @@ class Options(Settings):
     """Folder for all findings: findings.csv, and findings.html with pictures."""
     fix: bool = False
     """Write cleaned lists into --out, which is then a dataset folder too: each video once, labels in one spelling,
-    nothing that cannot be used. Moves no video."""
+    nothing that cannot be used; of what is in several splits, the rows for testing stay. Moves no video."""
+    overwrite: bool = False
+    """Replace lists that are in --out."""
 
 
 def run(options: Options) -> int:
     """Prints what a dataset holds and what is wrong with it; 1 where there are errors."""
     from varec_lib.data.check import summary
-    from varec_lib.data.doctor import cleaned, diagnose, write_findings
+    from varec_lib.data.doctor import diagnose, write_findings
     from varec_lib.data.findings import verdict
-    from varec_lib.data.manifest import write_lists
 
-    if options.fix and (options.out is None or options.out.resolve() == options.data.resolve()):
-        raise ConfigError("--fix writes new lists: name a folder for them with --out, not that of the dataset.")
+    if options.fix:
+        _refuse_to_replace(options)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     found = diagnose(options.data, ucf_split=options.ucf_split)
-    good = found.good
+    good, bad = found.good, found.bad
     print(summary(good).to_string())
     if len(good):
         frames = f"{good['frames'].min()} to {good['frames'].max()} frames"
         print(f"\n{len(good)} usable videos, {frames}, {good['group'].nunique()} groups")
     severities = [finding.severity for finding in found.findings]
-    print(", ".join(f"{severities.count(one)} {one}s" for one in ("error", "warning", "note")))
-    print("\n".join([*verdict(found.findings), *found.bad["problem"].head(NAMED)]))
-    if len(found.bad):
-        more = f"... and {len(found.bad) - NAMED} more.\n" if len(found.bad) > NAMED else ""
-        print(f"{more}{len(found.bad)} of {len(good) + len(found.bad)} videos cannot be used.")
+    counts = [(severities.count(one), one) for one in ("error", "warning", "note")]
+    print(", ".join(f"{count} {one}{'s' * (count != 1)}" for count, one in counts))
+    print("\n".join([*verdict(found.findings), *bad["problem"].head(NAMED)]))
+    if len(bad):
+        more = f"... and {len(bad) - NAMED} more.\n" if len(bad) > NAMED else ""
+        print(f"{more}{len(bad)} of {len(good) + len(bad)} videos cannot be used.")
     if options.out:
         write_findings(found, options.data, options.out)
         print(f"All of them: {options.out / 'findings.html'}, {options.out / 'findings.csv'}")
     else:
         print("--out FOLDER lists all of them, with pictures." if severities else "Nothing is wrong.")
     if options.fix:
-        table = cleaned(found)
-        write_lists(table, options.out)
-        rows = len(good) + len(found.bad)
-        print(f"{len(table)} of {rows} rows are in the cleaned lists: varec train --data {options.out}")
+        _fix(found, options.out)
     return int("error" in severities)
+
+
+def _refuse_to_replace(options: Options) -> None:
+    from varec_lib.data.manifest import SPLITS
+
+    if options.out is None or options.out.resolve() == options.data.resolve():
+        raise ConfigError("--fix writes new lists: name a folder for them with --out, not that of the dataset.")
+    there = next((file for split in SPLITS if (file := options.out / f"{split}.csv").exists()), None)
+    if there and not options.overwrite:
+        raise ConfigError(f"{there}: is there already. --overwrite replaces the lists, or choose another --out.")
+
+
+def _fix(found: "Diagnosis", out: Path) -> None:
+    from varec_lib.data.doctor import cleaned, untrainable
+    from varec_lib.data.manifest import write_lists
+
+    table, rows = cleaned(found), len(found.good) + len(found.bad)
+    write_lists(table, out)
+    stay = [{one.video_name, one.other} <= set(table["path"]) for one in found.findings if one.kind == "near_duplicate"]
+    if any(stay):
+        print(f"Copies that stay, for you to decide, because their labels differ: {sum(stay)} pairs.")
+    problem = untrainable(table, found.good)
+    train = f"varec train --data {shlex.quote(str(out))}"
+    print(f"{len(table)} of {rows} rows are in the cleaned lists: {f'but {problem}.' if problem else train}")

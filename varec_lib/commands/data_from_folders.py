@@ -1,5 +1,7 @@
 """`varec data from-folders`: makes a dataset of class folders."""
 
+import shlex
+
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional
 
@@ -51,5 +53,5 @@ def run(options: Options) -> int:
         table["path"] = [str(root.resolve() / path) for path in table["path"]]
     out.mkdir(parents=True, exist_ok=True)
     write_lists(table, out)
-    print(f"The lists are in {out}. Next: varec data check {out}")
+    print(f"The lists are in {out}. Next: varec data check {shlex.quote(str(out))}")
     return 0

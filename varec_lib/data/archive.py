@@ -81,8 +81,10 @@ def _opened(archive: Path) -> tuple[list[Member], Callable[[Path], None]]:
         found = [(m.filename, m.file_size, not link and not m.is_dir(), m.is_dir()) for m, link in infos]
         return found, partial(_write_zip, archive)
     with archive.open("rb") as stream:
-        begins = f"it begins with {stream.read(16)!r}"
-    raise DataError(f"{archive}: neither a RAR, nor a ZIP, nor a TAR archive; {begins}. Delete it.")
+        begins = stream.read(16)
+    if begins[:4] in (b"PK\x03\x04", b"Rar!"):
+        raise DataError(f"{archive}: is damaged, probably cut short. Fetch it again.")
+    raise DataError(f"{archive}: neither a RAR, nor a ZIP, nor a TAR archive; it begins with {begins!r}. Delete it.")
 
 
 def _refuse_others(archive: Path, members: list[Member]) -> None:

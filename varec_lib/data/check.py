@@ -11,7 +11,7 @@ import pandas as pd
 
 from varec_lib.config import TrainConfig
 from varec_lib.data import facts
-from varec_lib.data.findings import in_one_line, quick_findings
+from varec_lib.data.findings import file_findings, in_one_line, list_findings
 from varec_lib.data.manifest import SPLITS, load_manifest, rates_of, segments_of
 from varec_lib.data.video import NO_FILE, VideoInfo, probe
 from varec_lib.errors import DataError, VideoError
@@ -59,6 +59,7 @@ def check_videos(table: pd.DataFrame, *, progress: bool = True) -> tuple[pd.Data
 def load_dataset(config: TrainConfig, *, progress: bool = True) -> pd.DataFrame:
     """The videos of `config.data_dir`, listed, checked and accepted for training; raises as `trainable` does."""
     table = load_manifest(config.data_dir, ucf_split=config.ucf_split)
+    announce(table)
     return trainable(table, *check_videos(table, progress=progress), strict=config.strict)
 
 
@@ -75,8 +76,14 @@ def trainable(listed: pd.DataFrame, good: pd.DataFrame, bad: pd.DataFrame, *, st
     for split in ("train", "val"):
         if not (good["split"] == split).any():
             raise DataError(f"The {split} split has no usable video.")
-    print(in_one_line(quick_findings(good, bad.iloc[:0]), len(good)))  # `accept` has named the others
+    if said := in_one_line(file_findings(good, bad.iloc[:0])):  # `accept` has named the others
+        print(f"Data: {said}.")
     return good
+
+
+def announce(listed: pd.DataFrame) -> None:
+    """Says in one line what is wrong with the lists of a dataset, before hours go into decoding its videos."""
+    print(f"Data: {len(listed)} videos; {in_one_line(list_findings(listed)) or 'nothing is wrong with their lists'}.")
 
 
 def accept(good: pd.DataFrame, bad: pd.DataFrame, *, strict: bool) -> pd.DataFrame:

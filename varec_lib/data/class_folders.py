@@ -49,13 +49,20 @@ def read_folders(root: Path, by_group: str = "", seed: int = 0) -> pd.DataFrame:
     is a regular expression that finds the group in a path (its first group, or all of it); without it, names tell the
     groups as `infer_group` says. Raises `DataError` or `ConfigError`.
     """
-    pattern, folders = _compiled(by_group), _folders_in(root)
-    given = {SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
-    split_up = "train" in given and "" not in given
+    pattern = _compiled(by_group)
+    videos = {folder: found for folder in _folders_in(root) if (found := videos_below(folder))}
+    given = {folder.name: SPLIT_NAMES.get(folder.name.lower(), "") for folder in videos}
+    split_up = "train" in given.values()
+    others = sorted(name for name, split in given.items() if not split)
+    if split_up and others:
+        raise DataError(
+            f"{root}: has videos in {', '.join(others)} beside {', '.join(sorted({*given} - {*others}))}: are these "
+            "classes or splits? Move one or the other elsewhere."
+        )
     rows = []
-    for folder in [inner for outer in folders for inner in _folders_in(outer)] if split_up else folders:
+    for folder in [inner for outer in videos for inner in _folders_in(outer)] if split_up else videos:
         split = SPLIT_NAMES[folder.parent.name.lower()] if split_up else "train"
-        for video in videos_below(folder):
+        for video in videos_below(folder) if split_up else videos[folder]:
             path = video.relative_to(root).as_posix()
             group = _group_in(path, pattern) if pattern else infer_group(path, folder.name)
             rows.append((path, folder.name, group, split))

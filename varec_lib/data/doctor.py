@@ -11,9 +11,9 @@ import pandas as pd
 from varec_lib.config import TrainConfig
 from varec_lib.data.check import check_videos, summary
 from varec_lib.data.duplicates import near_copies
-from varec_lib.data.findings import KINDS, Finding, in_order, plain, quick_findings, repeated
+from varec_lib.data.findings import KINDS, Finding, clashes, in_order, in_splits, name_of, quick_findings
 from varec_lib.data.looks import Look, looks_of
-from varec_lib.data.manifest import SPLITS, load_manifest, segments_of
+from varec_lib.data.manifest import SEGMENT, SPLITS, load_manifest, plain, segments_of
 from varec_lib.data.shortcuts import shortcuts
 from varec_lib.data.thinning import KeptFrames
 from varec_lib.data.video import open_video
@@ -36,11 +36,12 @@ class Diagnosis(NamedTuple):
 
 def diagnose(data_dir: Path | str, *, ucf_split: int = 1, progress: bool = True) -> Diagnosis:
     """Examines a dataset folder with all processors. Raises `DataError` where its lists cannot be read at all."""
-    listed = load_manifest(data_dir, ucf_split=ucf_split)
+    listed = load_manifest(data_dir, ucf_split=ucf_split, lenient=True)
     looks = looks_of(listed, progress=progress)
     good, bad = check_videos(listed, progress=progress)  # whose facts are known by now
     seen = good[good["path"].isin(looks)].reset_index(drop=True)
-    deep = [*_of_looks(seen, looks), *_same(seen, looks), *_copies(seen, looks), *_short(good), *_told(seen, looks)]
+    copies = _copies(seen, looks, progress)
+    deep = [*_of_looks(seen, looks), *_same(seen, looks), *copies, *_short(good), *_told(seen, looks)]
     return Diagnosis(good, bad, in_order(quick_findings(good, bad) + deep), looks)
 
 
@@ -53,30 +54,29 @@ def _of_looks(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
 
 
 def _contents(table: pd.DataFrame, looks: dict[str, Look]) -> pd.Series:
-    """What each row shows: a number for every content of a file, and the segment of it."""
-    digests = pd.factorize(np.array([looks[path].digest.hex() for path in table["path"]], object))[0]
-    return pd.Series(list(zip(digests.tolist(), segments_of(table), strict=True)), table.index)
+    """What the file of each row holds."""
+    return table["path"].map(lambda path: looks[path].digest)
 
 
 def _same(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
-    """Files that are equal byte for byte."""
+    """Files that are equal byte for byte; a path that is listed twice is said already."""
     contents = _contents(table, looks)
-    for _, rows in table[contents.duplicated(keep=False)].groupby(contents):
-        if rows["path"].nunique() > 1:  # a path that is listed twice is said already
-            yield repeated(rows)
+    several = table.groupby(contents)["path"].transform("nunique") > 1
+    return clashes(table[several], contents[several])
 
 
-def _copies(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
-    """Files that show the same in another encoding, size or cut."""
-    whole = table.drop_duplicates("path").set_index("path")
-    for one, other in near_copies(looks):
-        first, second = whole.loc[one], whole.loc[other]
-        between = [
-            f"{a}, {b}" for a, b in ((first["label"], second["label"]), (first["split"], second["split"])) if a != b
-        ]
-        kind = "near_duplicate" if between else "near_copy"
-        where = f" ({'; '.join(between)})" if between else ""
-        yield Finding(kind, one, first["split"], f"shows the same as {Path(other).name}{where}", other)
+def _copies(table: pd.DataFrame, looks: dict[str, Look], progress: bool) -> Iterator[Finding]:
+    """Files that show the same in another encoding, size or cut, and all rows of these files."""
+    rows = dict(iter(table.groupby(_contents(table, looks))))
+    for one, other in near_copies(looks, progress=progress):
+        both = rows[looks[one].digest], rows[looks[other].digest]
+        between = [sorted({*both[0][name], *both[1][name]}) for name in ("label", "split")]
+        differ = [", ".join(names) for names in between if len(names) > 1]
+        if "start" in table:  # where the clips of one video have labels of their own
+            differ = [in_splits(between[1])] if len(between[1]) > 1 else []
+        where = f" ({'; '.join(differ)})" if differ else ""
+        detail = f"shows the same as {name_of(other, pd.concat(both))}{where}"
+        yield Finding("near_duplicate" if differ else "near_copy", one, in_splits(both[0]["split"]), detail, other)
 
 
 def _short(table: pd.DataFrame) -> Iterator[Finding]:
@@ -99,21 +99,41 @@ def _told(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
 
 
 def cleaned(diagnosis: Diagnosis) -> pd.DataFrame:
-    """The usable rows without what is wrong for certain: each video once, labels in one spelling, none with two labels.
+    """The usable rows without what is wrong for certain: labels in one spelling, each video once, and none under two.
 
-    Of a video in several splits, and of copies, the row for testing stays. Groups in several splits stay as they are.
+    Of what is in several splits, also as a copy with the same label, the rows for testing stay. Groups in several
+    splits stay as they are, and so do copies that were given different labels.
     """
-    table = diagnosis.good[diagnosis.good["path"].isin(diagnosis.looks)].reset_index(drop=True)
+    looks = diagnosis.looks
+    table = diagnosis.good[diagnosis.good["path"].isin(looks)].reset_index(drop=True)
     spelled = table.groupby(table["label"].map(plain))["label"].agg(lambda labels: labels.value_counts().index[0])
     table["label"] = table["label"].map(plain).map(spelled)
-    contents = _contents(table, diagnosis.looks)
-    table = table[table.groupby(contents)["label"].transform("nunique") == 1]
-    last = table.sort_values("split", key=lambda splits: splits.map(SPLITS.index), kind="stable", ascending=False)
-    table = table.loc[sorted(last.index[~contents[last.index].duplicated()])]
-    split = dict(zip(table["path"], table["split"], strict=True))
-    between = [(f.video_name, f.other) for f in diagnosis.findings if f.kind == "near_duplicate"]
-    pairs = [pair for pair in between if all(path in split for path in pair) and len({split[p] for p in pair}) == 2]
-    return table[~table["path"].isin(min(pair, key=lambda path: SPLITS.index(split[path])) for pair in pairs)]
+    contents, (starts, ends) = _contents(table, looks), zip(*segments_of(table), strict=True)
+    table = table.assign(content=contents, start=starts, end=ends, rank=table["split"].map(SPLITS.index))
+    table = table[table.groupby(["content", *SEGMENT])["label"].transform("nunique") == 1]
+    table = table.sort_values("rank", ascending=False, kind="stable").drop_duplicates(["content", *SEGMENT])
+    table = table[~_shown_later(table, table["content"])]
+    for finding in diagnosis.findings:
+        if finding.kind == "near_duplicate" and "start" not in diagnosis.good:
+            both = table[table["content"].isin([looks[path].digest for path in (finding.video_name, finding.other)])]
+            if both["label"].nunique() == 1:
+                table = table.drop(both.index[both["rank"] < both["rank"].max()])
+    return table.sort_index()[list(diagnosis.good)]
+
+
+def _shown_later(table: pd.DataFrame, contents: pd.Series) -> pd.Series:
+    """Which rows overlap in time with a row of the same content in a later split, by index."""
+    overlapping = pd.Series(False, table.index)
+    for _, rows in table[contents.duplicated(keep=False)].groupby(contents):
+        starts, ends, ranks = (rows[name].to_numpy()[:, None] for name in ("start", "end", "rank"))
+        overlapping[rows.index] = ((starts < ends.T) & (ends > starts.T) & (ranks < ranks.T)).any(axis=1)
+    return overlapping
+
+
+def untrainable(table: pd.DataFrame, listed: pd.DataFrame) -> str:
+    """Why cleaned lists are no dataset to train on; empty where they are."""
+    lost = sorted(set(listed["label"].map(plain)) - set(table.loc[table["split"] == "train", "label"].map(plain)))
+    return f"no training video is left of {', '.join(lost)}" if lost else ""
 
 
 def write_findings(diagnosis: Diagnosis, data_dir: Path, folder: Path) -> None:
@@ -163,7 +183,7 @@ def _strip(path: str, times: np.ndarray) -> str:
 
 def _named(path: str, data_dir: Path) -> str:
     """A path as the lists of a dataset write it, where it lies there."""
-    for folder in (data_dir / "videos", data_dir):
+    for folder in (data_dir.resolve() / "videos", data_dir.resolve(), (data_dir / "videos").resolve()):
         with suppress(ValueError):
-            return Path(path).relative_to(folder.resolve()).as_posix()
+            return Path(path).relative_to(folder).as_posix()
     return path

@@ -1,14 +1,14 @@
 """What is wrong or odd in a dataset, one finding each: what its lists and the facts of its files tell at once."""
 
 import os
-import unicodedata
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from math import inf
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from varec_lib.data.manifest import SEGMENT, groups_by_name
+from varec_lib.data.manifest import SEGMENT, SPLITS, groups_by_name, plain
 from varec_lib.data.video import NO_FILE, damage
 
 # What a kind of finding is, and what to do about it; errors first, as they are listed.
@@ -16,7 +16,9 @@ KINDS = {
     "missing": ("error", "videos that are not there", "Check the name in the list, or the folder."),
     "unreadable": ("error", "files that cannot be used", "Copy or download it again, or take its row out."),
     "two_labels": ("error", "videos under several labels", "Decide which label is right, and take the other rows out."),
-    "leak": ("error", "videos in several splits", "Keep it in one, else the model is tested on what it saw."),
+    "leak": ("error", "videos in several splits", "Keep each in one, else the model is tested on what it saw."),
+    "untrained": ("error", "classes without a training video", "Add some, or take their rows out. Is it a spelling?"),
+    "no_val": ("error", "no validation split", "Add a val.csv, or a column group by which one can be made."),
     "near_duplicate": ("warning", "copies under several labels or in several splits",
                        "Look at both. Take one out, or give both the same group and split by group."),
     "shared_group": ("warning", "groups in several splits", "Split by group, else results look too good."),
@@ -24,6 +26,7 @@ KINDS = {
     "truncated": ("warning", "videos that end before their header says", "They were probably cut short by copying."),
     "short": ("warning", "videos shorter than a clip", "They repeat frames; lower --num_frames, or raise --fps."),
     "duplicate": ("warning", "videos listed more than once", "They count twice; keep one row."),
+    "segment": ("warning", "clips that end behind their video", "Are start and end in seconds?"),
     "spelling": ("warning", "labels that differ in spelling alone", "They are different classes; choose one spelling."),
     "imbalance": ("warning", "classes of very different size", "Train with --balanced, and read recall per class."),
     "rare": ("warning", "classes with one training video", "Expect them to be missed."),
@@ -31,6 +34,7 @@ KINDS = {
                  "A model may learn that instead. Encode all videos alike, or cut them to one length."),
     "named_group": ("note", "groups told by names", "Clips of one film are one group."),
     "near_copy": ("note", "copies in one class of one split", "They count twice."),
+    "untested": ("note", "classes without a test video", "Nothing will be known of them."),
     "uneven": ("note", "videos with uneven times", "Clips are sampled in seconds, so nothing need be done."),
     "interlaced": ("note", "interlaced videos", "Their halves are joined to whole pictures."),
     "non_square": ("note", "videos with pixels that are not square", "They are read as they are displayed."),
@@ -41,6 +45,7 @@ KINDS = {
 COMMON_CODECS = {"h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mpeg1video", "mjpeg", "vp8", "vp9", "av1",
                  "png", "webp", "bmp"}  # fmt: skip
 NAMED = 3  # copies of a video
+SHORT_S = 1.0  # by which a video may end before a clip of it, or before what its header says
 IMBALANCE = 5  # times as many training videos as in the smallest class
 
 
@@ -61,8 +66,17 @@ class Finding(NamedTuple):
 
 def quick_findings(good: pd.DataFrame, bad: pd.DataFrame) -> list[Finding]:
     """What a checked table (usable rows, and the others with their `problem`) tells without opening a file."""
-    found = [*_unusable(bad), *_of_rows(good), *_of_groups(good), *_of_files(good), *_of_labels(good)]
-    return in_order(found)
+    return in_order([*list_findings(good), *file_findings(good, bad)])
+
+
+def list_findings(table: pd.DataFrame) -> list[Finding]:
+    """What the lists of a dataset tell, whatever its files are."""
+    return in_order([*clashes(table, table["path"]), *_of_groups(table), *_of_labels(table)])
+
+
+def file_findings(good: pd.DataFrame, bad: pd.DataFrame) -> list[Finding]:
+    """What the facts of files tell."""
+    return in_order([*_unusable(bad), *_of_files(good)])
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:
@@ -80,12 +94,11 @@ def verdict(findings: list[Finding]) -> list[str]:
     return lines
 
 
-def in_one_line(findings: list[Finding], videos: int) -> str:
-    """What a training says of its dataset: errors, warnings, and how groups were told."""
+def in_one_line(findings: list[Finding]) -> str:
+    """What a training says of its dataset: errors, warnings, and how groups were told; empty where there are none."""
     told = [line.split(maxsplit=2)[1:] for line in verdict(findings) if not line.startswith("note")]
-    told += [["", finding.detail] for finding in findings if finding.kind == "named_group"]
-    said = "; ".join(" ".join(part for part in parts if part) for parts in told)
-    return f"Data: {videos} usable videos; {said or 'nothing is wrong with their lists and files'}."
+    told += [[finding.detail] for finding in findings if finding.kind == "named_group"]
+    return "; ".join(" ".join(parts) for parts in told)
 
 
 def _unusable(bad: pd.DataFrame) -> Iterator[Finding]:
@@ -97,24 +110,53 @@ def _unusable(bad: pd.DataFrame) -> Iterator[Finding]:
             yield Finding("unreadable", path, split, said.split(". ")[0].rstrip("."))
 
 
-def _of_rows(table: pd.DataFrame) -> Iterator[Finding]:
-    clips = ["path", *(name for name in SEGMENT if name in table)]
-    for _, rows in table[table.duplicated(clips, keep=False)].groupby(clips):
-        yield repeated(rows)
+def clashes(table: pd.DataFrame, content: pd.Series) -> Iterator[Finding]:
+    """Rows that hold the same: of one `content` each, and where videos are cut into clips, at the same time."""
+    for _, rows in table[content.duplicated(keep=False)].groupby(content):
+        if "start" not in rows:
+            yield _repeated(rows)
+            continue
+        for _, same in rows[rows.duplicated([*SEGMENT], keep=False)].groupby([*SEGMENT]):
+            yield _repeated(same)
+        if both := _overlap(rows.drop_duplicates([*SEGMENT])):
+            clips = ", ".join(
+                f"{name_of(row.path, rows)} {row.start:g} to {row.end:g} s in {row.split}" for row in both
+            )
+            yield Finding("leak", both[1].path, in_splits({row.split for row in both}), f"{clips} overlap")
 
 
-def repeated(rows: pd.DataFrame) -> Finding:
-    """The finding about rows that hold the same video."""
-    path = rows["path"].iloc[0]
-    labels, splits = sorted(set(rows["label"])), sorted(set(rows["split"]))
-    others = sorted({os.path.basename(other) for other in rows["path"]} - {os.path.basename(path)})
-    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-    also = f", also as {', '.join(others[:NAMED])}{more}" if others else ""
+def _overlap(rows: pd.DataFrame) -> tuple[Any, Any] | None:
+    """Two clips of one video that overlap and are in different splits."""
+    longest: dict[str, Any] = {}  # of each split, the clip that ends last
+    for row in rows.sort_values("start").itertuples():
+        if other := next((one for split, one in longest.items() if split != row.split and one.end > row.start), None):
+            return other, row
+        longest[row.split] = max(longest.get(row.split, row), row, key=lambda one: one.end)
+    return None
+
+
+def _repeated(rows: pd.DataFrame) -> Finding:
+    path, labels, splits = rows["path"].iloc[0], sorted(set(rows["label"])), in_splits(rows["split"])
+    names = sorted({name_of(other, rows) for other in rows["path"] if other != path})
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    also = f", also as {', '.join(names[:NAMED])}{more}" if names else ""
     if len(labels) > 1:
-        return Finding("two_labels", path, ", ".join(splits), f"has the labels {', '.join(labels)}{also}")
-    if len(splits) > 1:
-        return Finding("leak", path, ", ".join(splits), f"is in {', '.join(splits)}{also}")
-    return Finding("duplicate", path, splits[0], f"is listed {len(rows)} times{also}")
+        return Finding("two_labels", path, splits, f"has the labels {', '.join(labels)}{also}")
+    if "," in splits:
+        return Finding("leak", path, splits, f"is in {splits}{also}")
+    return Finding("duplicate", path, splits, f"is there {len(rows)} times{also}")
+
+
+def name_of(path: str, rows: pd.DataFrame) -> str:
+    """A file's name, with its folder where several of these files have that name."""
+    name = os.path.basename(path)
+    alike = {other for other in rows["path"] if os.path.basename(other) == name}
+    return "/".join(path.split(os.sep)[-2:]) if len(alike) > 1 else name
+
+
+def in_splits(splits: Iterable[str]) -> str:
+    """Names of splits, in their order."""
+    return ", ".join(sorted(set(splits), key=SPLITS.index))
 
 
 def _of_groups(table: pd.DataFrame) -> Iterator[Finding]:
@@ -123,7 +165,7 @@ def _of_groups(table: pd.DataFrame) -> Iterator[Finding]:
     pairs = table[["group", "split"]].drop_duplicates()
     shared = pairs[pairs["group"].duplicated(keep=False)].groupby("group")["split"].unique()
     for number, (group, splits) in enumerate(shared.items()):
-        where = ", ".join(sorted(splits))
+        where = in_splits(splits)
         share = "" if number else f"; {training_siblings(table):.0%} of the test videos have a sibling in training"
         yield Finding("shared_group", "", where, f"{group} is in {where}{share}")
 
@@ -151,6 +193,10 @@ def _of_files(table: pd.DataFrame) -> Iterator[Finding]:
     for kind, (rows, detail) in odd.items():
         for row in table[rows].drop_duplicates("path").itertuples():
             yield Finding(kind, row.path, row.split, detail(row))
+    if "end" in table:
+        for row in table[(table["end"] < inf) & (table["end"] > ends_s + SHORT_S)].itertuples():
+            said = f"its clip from {row.start:g} to {row.end:g} s, but it ends after {row.times[-1]:.1f} s"
+            yield Finding("segment", row.path, row.split, said)
 
 
 def _range(values: np.ndarray) -> str:
@@ -159,7 +205,7 @@ def _range(values: np.ndarray) -> str:
 
 def cut_short(ends_s: float, promised_s: float) -> bool:
     """Whether a video's pictures end well before the time that its header promises, which is not exact."""
-    return ends_s < promised_s - max(1.0, 0.1 * promised_s)
+    return ends_s < promised_s - max(SHORT_S, 0.1 * promised_s)
 
 
 def _of_labels(table: pd.DataFrame) -> Iterator[Finding]:
@@ -167,13 +213,13 @@ def _of_labels(table: pd.DataFrame) -> Iterator[Finding]:
     for names in spelled[spelled.map(len) > 1]:
         yield Finding("spelling", "", "", ", ".join(map(repr, names)))
     counts = table.loc[table["split"] == "train", "label"].value_counts()
+    for kind, split in (("untrained", "train"), ("untested", "test")):
+        for label in sorted(set(table["label"]) - set(table.loc[table["split"] == split, "label"])):
+            yield Finding(kind, "", split, label)
+    if len(table) and not (table["split"] == "val").any():
+        yield Finding("no_val", "", "val", "and none can be made, because every class has one group only")
     for label in sorted(counts[counts == 1].index):
         yield Finding("rare", "", "train", label)
     if len(counts) and counts.iloc[0] >= IMBALANCE * counts.iloc[-1] and counts.iloc[0] > IMBALANCE:
         detail = f"{counts.index[0]} has {counts.iloc[0]} training videos, {counts.index[-1]} {counts.iloc[-1]}"
         yield Finding("imbalance", "", "train", detail)
-
-
-def plain(label: str) -> str:
-    """A label without what people overlook: case, spaces, underscores and the form of its letters."""
-    return unicodedata.normalize("NFKC", label).casefold().replace(" ", "").replace("_", "")

@@ -8,8 +8,10 @@ import csv
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from math import inf
 from pathlib import Path
@@ -25,6 +27,7 @@ from varec_lib.files import replacing
 
 COLUMNS = ["path", "label", "group", "split"]
 SEGMENT = {"start": 0.0, "end": inf}  # columns where videos are cut into clips, in seconds; a whole video has these
+CUTTING = re.compile(r"(?:^|_)(?:start|begin|stop|end)(?:$|_)")  # names of columns that may be meant as these
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.15
 CARVING_SEED = 0
@@ -36,7 +39,9 @@ GROUPS = {
 }
 
 
-def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1) -> pd.DataFrame:
+def load_manifest(
+    data_dir: Path | str, *, split: str | None = None, ucf_split: int = 1, lenient: bool = False
+) -> pd.DataFrame:
     """Every video a dataset folder lists, or those of one split, one row each, with absolute paths. Opens no video.
 
     Reads these layouts: `videos/` with `{train,val,test}.csv` of `video_name,label[,group][,start,end][,fps]`, where
@@ -44,7 +49,7 @@ def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: 
     (`archive/`, CSVs of `clip_name,clip_path,label`, whose paths may be those of another machine); UCF-101 and HMDB51
     themselves with their official lists, of which `ucf_split` (1 to 3) is used. Where no validation list exists, about
     15 % of the training groups become it, always the same ones. A list that is not asked for need not be there. Raises
-    `DataError` that names file and row.
+    `DataError` that names file and row; `lenient`, classes may lack training videos, and validation its rows.
     """
     root = Path(data_dir).expanduser().resolve()
     if not root.is_dir():
@@ -62,15 +67,19 @@ def load_manifest(data_dir: Path | str, *, split: str | None = None, ucf_split: 
     training = table["split"] == "train"
     if not training.any():
         raise DataError(f"{data_dir}: the training list is empty.")
-    unknown = sorted(set(table["label"].unique()) - set(table.loc[training, "label"].unique()))
-    if unknown:
+    trained = set(table.loc[training, "label"].unique())
+    unknown = sorted(set(table["label"].unique()) - trained)
+    if unknown and not lenient:
         where = table[table["label"].isin(unknown)].iloc[0]
+        alike = sorted(label for label in trained if plain(label) == plain(where["label"]))
+        advice = f"Is it train's {alike[0]}?" if alike else "Add training videos, or take these rows out."
         raise DataError(
             f"{data_dir}: train has no video of {', '.join(unknown)}, but {where['split']} has "
-            f"({Path(where['path']).name}). Add training videos, or take these rows out."
+            f"({Path(where['path']).name}). {advice}"
         )
     if not len(val):
-        table.loc[validation_rows(table), "split"] = "val"
+        with suppress(DataError) if lenient else nullcontext():
+            table.loc[validation_rows(table), "split"] = "val"
     if split is None and (note := ucf101.note_on_siblings(root, table)):
         print(note)
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
@@ -117,6 +126,8 @@ def read_rows(file: Path) -> pd.DataFrame:
                 "contain a comma in quotes."
             )
         values += [None] * (len(columns) - len(values))
+    if len(columns) == 1 and (sign := next((sign for sign in ";\t" if sign in columns[0]), "")):
+        raise DataError(f"{file}: has {sign!r} between its values. Put commas there.")
     table = pd.DataFrame(list(rows.values()), list(rows), columns, dtype=str)
     return table.loc[:, ~table.columns.duplicated()]
 
@@ -148,7 +159,13 @@ def _read_list(root: Path, split: str, places_of: PlacesOf) -> pd.DataFrame:
 
 def _segments(file: Path, rows: pd.DataFrame) -> dict[str, pd.Series]:
     """The columns `start` and `end` of a list that has them. Raises `DataError` with file and row."""
-    if not set(SEGMENT) <= set(rows):
+    there = [name for name in SEGMENT if name in rows]
+    if len(there) < len(SEGMENT):
+        others = [name for name in rows if name in there or CUTTING.search(name)]
+        if there:
+            raise DataError(f"{file}: clips are cut by both columns start and end, but there is {', '.join(others)}.")
+        if others:
+            print(f"Note: {file.name}: {', '.join(others)} are not read; columns start and end cut videos into clips.")
         return {}
     found = {name: pd.to_numeric(rows[name].replace("", whole), errors="coerce") for name, whole in SEGMENT.items()}
     wrong = ~((found["start"] >= 0) & (found["end"] > found["start"]))
@@ -253,6 +270,11 @@ def write_lists(table: pd.DataFrame, folder: Path) -> None:
         with replacing(file) as partial:
             columns = [name for name in ("video_name", "label", "group", *SEGMENT, "rate") if name in rows]
             rows[columns].replace(inf, "").rename(columns={"rate": "fps"}).to_csv(partial, index=False)
+
+
+def plain(label: str) -> str:
+    """A label without what people overlook: case, spaces, underscores and the form of its letters."""
+    return unicodedata.normalize("NFKC", label).casefold().replace(" ", "").replace("_", "")
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:

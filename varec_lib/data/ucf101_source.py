@@ -62,14 +62,17 @@ def fetch_ucf101(root: Path, *, url: str = "", archive: Path | None = None, spli
         if not find_lists(root, split):  # first, because these are small
             beside = archive and archive.with_name(LISTS)
             addresses = ([urljoin(url, LISTS)] if url else []) + [PUBLISHED[LISTS].url]
-            lists = _checked(root, addresses, beside if beside and beside.is_file() else root / LISTS)
+            lists = beside if beside and beside.is_file() else root / LISTS
+            lists_hash = _checked(root, addresses, lists)
         if not videos.is_dir():
-            _checked(root, [url or PUBLISHED[VIDEOS].url], file)
+            digest = _checked(root, [url or PUBLISHED[VIDEOS].url], file)
             print(f"Unpacking {file} ({gigabytes(file.stat().st_size)}) ...", flush=True)
             unpack(file, videos, videos_below)
+            _record(root, file, digest)  # not before it is known to hold videos
             print(f"{file} is not needed any more.")
         if lists:  # last, so that the folder is no dataset before
             unpack(lists, root / "ucfTrainTestlist", lambda folder: find_lists(folder, split))
+            _record(root, lists, lists_hash)
 
 
 def _name(url: str) -> str:
@@ -81,15 +84,12 @@ def _name(url: str) -> str:
     return name
 
 
-def _checked(root: Path, urls: list[str], file: Path) -> Path:
-    """The file, downloaded from the first address that has it if it is not there; its size and hash are right.
+def _checked(root: Path, urls: list[str], file: Path) -> str:
+    """The SHA-256 of a file, downloaded from the first address that has it if it is not there; size and hash are right.
 
-    The hash of a file that is not published is written down the first time, and must be the same ever after.
+    Of one that is not published, the hash must be that of the first time.
     """
-    noted = root / HASHES
-    lines = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
-    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    known = PUBLISHED.get(file.name) or Published("", None, recorded.get(file.name, ""))
+    known = PUBLISHED.get(file.name) or Published("", None, _recorded(root).get(file.name, ""))
     if not file.is_file():
         digest = _downloaded(urls, file, known)
     elif known.size not in (None, size := file.stat().st_size):
@@ -97,15 +97,27 @@ def _checked(root: Path, urls: list[str], file: Path) -> Path:
     else:
         digest = file_hash(file)
     if not digest.startswith(known.sha256):
-        source = "published" if known.size else f"in {noted}"
+        source = "published" if known.size else f"in {root / HASHES}"
+        advice = "" if known.size else f", or delete its line in {root / HASHES} if the archive has changed"
         raise DataError(
-            f"{file}: its SHA-256 is {digest}, not the one {source}. Delete it, or rename it if it is another."
+            f"{file}: its SHA-256 is {digest}, not the one {source}. Delete it, or rename it if it is another{advice}."
         )
-    if not known.sha256:
-        print(f"No SHA-256 of {file.name} is published. From now on this one must be right: {digest} ({noted})")
+    return digest
+
+
+def _recorded(root: Path) -> dict[str, str]:
+    """SHA-256 of the archives that were unpacked into a folder, by their names."""
+    lines = (root / HASHES).read_text(encoding="utf-8").splitlines() if (root / HASHES).is_file() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _record(root: Path, file: Path, digest: str) -> None:
+    recorded = _recorded(root)
     if file.name not in recorded:
-        write_text(noted, "".join(f"{line}\n" for line in [*lines, f"{digest}  {file.name}"]))
-    return file
+        if file.name not in PUBLISHED:
+            print(f"No SHA-256 of {file.name} is published. From now on this one must be right: {digest}")
+        lines = {**recorded, file.name: digest}.items()
+        write_text(root / HASHES, "".join(f"{digest}  {name}\n" for name, digest in lines))
 
 
 def _downloaded(urls: list[str], file: Path, known: Published) -> str:
@@ -120,6 +132,8 @@ def _downloaded(urls: list[str], file: Path, known: Published) -> str:
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem = error
+            if url != urls[-1]:
+                print(f"{url} could not be fetched ({reason(error)})", flush=True)
     raise DataError(
         f"{url} could not be fetched into {file.parent} ({reason(problem)}). Run the command again to go on, name a "
         f"mirror with --url, or fetch it elsewhere: --archive takes the videos, and {LISTS} is looked for beside them."

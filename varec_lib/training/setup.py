@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 
 from varec_lib.config import TrainConfig
-from varec_lib.data.check import check_videos, trainable
+from varec_lib.data.check import announce, check_videos, trainable
 from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.manifest import SPLITS, classes_of, load_manifest, video_keys
 from varec_lib.data.store import FrameStore
@@ -163,6 +163,7 @@ def _checked(config: TrainConfig, progress: bool) -> tuple[pd.DataFrame, FrameSt
     For the features of a frozen backbone each clip is read once: then only a store that is there already is used.
     """
     listed = load_manifest(config.data_dir, ucf_split=config.ucf_split)
+    announce(listed)
     store = None if config.store == "off" else FrameStore.of(config)
     if store and FeatureFeed.fits(config) and not store.is_complete(listed):
         store = None
