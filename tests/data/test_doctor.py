@@ -279,7 +279,7 @@ def test_copies_with_different_labels_stay_and_are_said(tmp_path, write_video, f
     train = "again.avi,y\n0.mkv,x\n1.mkv,y\n2.mkv,y\n"
     small_set(tmp_path / "set", write_video, ffmpeg, train=train, val="3.mkv,x\n4.mkv,y\n", test="a.mp4,x\n5.mkv,y\n")
     main(["data", "check", str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--fix"])
-    assert "1 pair" in capsys.readouterr().out
+    assert "stay, for you to decide: 1." in capsys.readouterr().out
     assert {"a.mp4", "again.avi"} <= {os.path.basename(path) for path in load_manifest(tmp_path / "out")["path"]}
 
 

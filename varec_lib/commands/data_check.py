@@ -1,7 +1,7 @@
 """`varec data check`: the doctor of datasets."""
 
-import shlex
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
@@ -88,7 +88,9 @@ def _fix(found: "Diagnosis", out: Path) -> None:
     write_lists(table, out)
     stay = [{one.video_name, one.other} <= set(table["path"]) for one in found.findings if one.kind == "near_duplicate"]
     if any(stay):
-        print(f"Copies that stay, for you to decide, because their labels differ: {sum(stay)} pairs.")
-    problem = untrainable(table, found.good)
-    train = f"varec train --data {shlex.quote(str(out))}"
-    print(f"{len(table)} of {rows} rows are in the cleaned lists: {f'but {problem}.' if problem else train}")
+        print(f"Pairs of copies that stay, for you to decide: {sum(stay)}.")
+    lost = untrainable(table, found.good)
+    said = (
+        f", but no training video is left of {', '.join(lost)}." if lost else f": varec train --data {quote(str(out))}"
+    )
+    print(f"{len(table)} of {rows} rows are in the cleaned lists{said}")

@@ -70,10 +70,10 @@ def _copies(table: pd.DataFrame, looks: dict[str, Look], progress: bool) -> Iter
     rows = dict(iter(table.groupby(_contents(table, looks))))
     for one, other in near_copies(looks, progress=progress):
         both = rows[looks[one].digest], rows[looks[other].digest]
-        between = [sorted({*both[0][name], *both[1][name]}) for name in ("label", "split")]
-        differ = [", ".join(names) for names in between if len(names) > 1]
-        if "start" in table:  # where the clips of one video have labels of their own
-            differ = [in_splits(between[1])] if len(between[1]) > 1 else []
+        labels, splits = sorted({*both[0]["label"], *both[1]["label"]}), {*both[0]["split"], *both[1]["split"]}
+        relabelled = len(labels) > 1 and "start" not in table  # clips of one video have labels of their own
+        differ = [", ".join(labels)] if relabelled else []
+        differ += [in_splits(splits)] if len(splits) > 1 else []
         where = f" ({'; '.join(differ)})" if differ else ""
         detail = f"shows the same as {name_of(other, pd.concat(both))}{where}"
         yield Finding("near_duplicate" if differ else "near_copy", one, in_splits(both[0]["split"]), detail, other)
@@ -130,10 +130,10 @@ def _shown_later(table: pd.DataFrame, contents: pd.Series) -> pd.Series:
     return overlapping
 
 
-def untrainable(table: pd.DataFrame, listed: pd.DataFrame) -> str:
-    """Why cleaned lists are no dataset to train on; empty where they are."""
-    lost = sorted(set(listed["label"].map(plain)) - set(table.loc[table["split"] == "train", "label"].map(plain)))
-    return f"no training video is left of {', '.join(lost)}" if lost else ""
+def untrainable(table: pd.DataFrame, listed: pd.DataFrame) -> list[str]:
+    """The labels of which cleaned lists have no training video left, as the lists before spelled them."""
+    left = set(table.loc[table["split"] == "train", "label"].map(plain))
+    return sorted(label for label in set(listed["label"]) if plain(label) not in left)
 
 
 def write_findings(diagnosis: Diagnosis, data_dir: Path, folder: Path) -> None:
