@@ -64,7 +64,7 @@ def test_labels_and_what_they_mean(label_map, content, expected, mark):
         ("video,kinetics_label\nArchery,archery\n", "columns.*video, kinetics_label"),
         ("kinetics_label,label\narchery,Archery\n", "columns.*kinetics_label, label"),
         ("label,kinetics_label,note\nArchery,archery,sport\n", "columns.*label, kinetics_label, note"),
-        ("label;kinetics_label\nArchery;archery\n", "columns.*label;kinetics_label"),
+        ("label;kinetics_label\nArchery;archery\n", "comma"),
         ("", "columns.*none.*label, kinetics_label"),
         (HEADER + "Archery,archery,sport\n", r"row 2\b.*\b3 values.*\b2\b"),
         (HEADER + "Lunges,lunge\nball,catching, throwing\n", r"row 3\b.*\b3 values.*\b2\b"),
