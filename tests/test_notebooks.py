@@ -17,7 +17,7 @@ from varec_lib.training.experiment import latest_experiment
 NOTEBOOKS = find_notebooks()
 NAMES = [notebook.stem for notebook in NOTEBOOKS]
 SOLUTIONS = solutions_of(NOTEBOOKS)
-MACHINE_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|usr|opt|srv|mnt|private|var|tmp|work)/\w")
+MACHINE_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|usr|opt|srv|mnt|private|var|tmp|work)/[\w.]")
 
 # The smallest settings that make sense: every cell runs, nothing is learned.
 SMALLEST = {

@@ -206,8 +206,7 @@ def _get(weights: Weights, file: Path) -> None:
 
 
 def _announce(weights: Weights, file: Path, origin: str) -> None:
-    home, folder = os.path.expanduser("~"), str(file.parent)
-    folder = folder.replace(home, "~", 1) if folder.startswith(home + os.sep) else folder
+    folder = _from_home(file.parent)
     print(f"Downloading {weights.name}, {weights.megabytes:.0f} MB, from {origin} to {folder}", flush=True)
 
 
@@ -234,6 +233,12 @@ def _unpacked(weights: Weights, archive: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _from_home(folder: Path) -> str:
+    """A folder as people write it, because what is printed also stands in notebooks that are passed on."""
+    home = os.path.expanduser("~")
+    return f"~{str(folder).removeprefix(home)}" if str(folder).startswith(home + os.sep) else str(folder)
+
+
 @contextmanager
 def _explained(weights: Weights, file: Path) -> Iterator[None]:
     """Turns whatever goes wrong into one sentence, with what to put where by hand."""
@@ -247,6 +252,6 @@ def _explained(weights: Weights, file: Path) -> Iterator[None]:
         raise
     except (WeightsError, OSError, http.client.HTTPException, ValueError) as error:
         raise WeightsError(
-            f"{weights.name} could not be fetched into {file.parent} ({reason(error)}). Make room there if it is full, "
-            f"set TORCH_HOME to another folder, or {by_hand}."
+            f"{weights.name} could not be fetched into {_from_home(file.parent)} ({reason(error)}). Make room there if it "
+            f"is full, set TORCH_HOME to another folder, or {by_hand}."
         ) from error
