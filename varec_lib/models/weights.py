@@ -252,6 +252,6 @@ def _explained(weights: Weights, file: Path) -> Iterator[None]:
         raise
     except (WeightsError, OSError, http.client.HTTPException, ValueError) as error:
         raise WeightsError(
-            f"{weights.name} could not be fetched into {_from_home(file.parent)} ({reason(error)}). Make room there if it "
-            f"is full, set TORCH_HOME to another folder, or {by_hand}."
+            f"{weights.name} could not be fetched into {_from_home(file.parent)} ({reason(error)}). Make room there if "
+            f"it is full, set TORCH_HOME to another folder, or {by_hand}."
         ) from error
