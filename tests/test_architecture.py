@@ -12,9 +12,9 @@ ORDER = """
     data: thinning sampling stick_motion stick_figures folders ucf101 hmdb51 archive ucf101_source
         picture video_file frame_folder video facts preview manifest class_folders clip_spec dataset
         findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
-    models: device precision registry novelty checkpoint frame_average cnn_lstm r3d18 i3d flax_i3d
+    models: device precision registry frame_average novelty checkpoint cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
-    evaluation: metrics evaluate temporal zero_shot
+    evaluation: metrics apply temporal zero_shot
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
     predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
         page.server page.app

@@ -24,7 +24,7 @@ from varec_lib.data.dataset import TrainClips, VideoFiles
 from varec_lib.data.manifest import classes_of, load_manifest
 from varec_lib.data.video import probe, read_frames
 from varec_lib.errors import CheckpointError, ConfigError, DataError, VarecError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
 from varec_lib.predictor.predict import Predictor
 

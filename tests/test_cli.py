@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,6 +26,8 @@ from torch import nn
 from varec_lib import cli
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
+from varec_lib.evaluation.metrics import Predictions
+from varec_lib.evaluation.temporal import ORDERS
 from varec_lib.models.registry import register_model
 from varec_lib.training.experiment import Experiment, latest_experiment
 
@@ -131,7 +134,7 @@ def videos(numbered_dataset):
 def test_evaluate_prints_a_report(tiny_checkpoint, numbered_dataset, capsys):
     assert cli.main(["evaluate", str(tiny_checkpoint), "--data", str(numbered_dataset), "--num-workers", "0"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"\b6 videos\b.*\btest\b.*\b1 view.*\bforward\b", shown)
+    assert re.search(r"\b6 videos\b.*\btest\b.*\b1 view.*\b1 crop", shown)
     assert all(word in shown for word in ("precision", "alpha", "beta", "gamma", "top-1 ", "top-3 1.000"))
 
 
@@ -430,6 +433,60 @@ def test_an_experiment_is_tested_on_its_own_data_and_other_data_is_said(
     assert cli.main(["evaluate", str(experiment.folder), "--data", str(other), "--json", "--num_workers", "0"]) == 0
     said = capsys.readouterr().err
     assert str(other) in said and str(numbered_dataset) in said
+
+
+@pytest.fixture
+def tested(tiny_checkpoint, numbered_dataset, tmp_path) -> Experiment:
+    """An experiment with an untrained model and results without a test."""
+    experiment = Experiment.create(TrainConfig(data_dir=numbered_dataset, experiments_dir=tmp_path, model="cnnlstm"))
+    shutil.copy(tiny_checkpoint, experiment.best_checkpoint)
+    experiment.write_results({"model": "cnnlstm", "test": None})
+    return experiment
+
+
+def test_scores_and_report_card_are_kept_in_the_experiment(tested, capsys):
+    assert cli.main(["evaluate", str(tested.folder), "--report_card", "--views", "2", "--num_workers", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert all(order in shown for order in ORDERS) and "reversed clips" in shown and "of single clips" in shown
+    assert Predictions.load(tested.predictions("test")).logits.shape == (6, 2, 3)
+    assert tested.results["model"] == "cnnlstm" and tested.results["temporal"].keys() == ORDERS.keys()
+    for part in tested.results["temporal"].values():
+        assert part["per_class"].keys() == {"alpha", "beta", "gamma"}
+        assert part["top1"] == pytest.approx(np.mean([*part["per_class"].values()]))
+    assert (tested.folder / "plots" / "report_card.png").stat().st_size > 10_000
+    status, report = json_of(capsys, "evaluate", tested.folder, "--report_card", "--json", "--num_workers", 0)
+    assert status == 0 and report["temporal"].keys() == ORDERS.keys()
+
+
+def test_scores_of_other_data_or_another_protocol_are_not_kept(tested, numbered_dataset, tmp_path):
+    other = shutil.copytree(numbered_dataset, tmp_path / "other")
+    assert cli.main(["evaluate", str(tested.folder), "--data", str(other), "--num_workers", "0"]) == 0
+    assert not tested.predictions("test").exists()
+    assert cli.main(["evaluate", str(tested.folder), "--split", "val", "--num_workers", "0"]) == 0
+    assert tested.predictions("val").exists() and not tested.predictions("test").exists()
+
+
+def test_an_experiment_whose_data_moved(tiny_checkpoint, numbered_dataset, tmp_path, capsys):
+    data = shutil.copytree(numbered_dataset, tmp_path / "data")
+    experiment = Experiment.create(TrainConfig(data_dir=data, experiments_dir=tmp_path, model="cnnlstm"))
+    shutil.copy(tiny_checkpoint, experiment.best_checkpoint)
+    data.rename(tmp_path / "moved")
+    assert cli.main(["evaluate", str(experiment.folder)]) == 2
+    assert "--data" in capsys.readouterr().err
+    words = ["--data", str(tmp_path / "moved"), "--num_workers", "0"]
+    assert cli.main(["evaluate", str(experiment.folder), *words]) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_the_numbers_are_printed(tested, capsys):
+    (tested.folder / "predictions").write_text("a file where a folder should be")
+    assert cli.main(["evaluate", str(tested.folder), "--num_workers", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("cannot be written") < shown.index("top-1 ")
+
+
+def test_a_report_card_of_an_untrained_published_model_is_refused(tmp_path, capsys):
+    assert cli.main(["evaluate", "--zero_shot", str(tmp_path / "map.csv"), "--report_card"]) == 2
+    assert "--report_card" in capsys.readouterr().err
 
 
 def test_a_relative_name_with_a_colon(tiny_checkpoint, write_video, tmp_path, monkeypatch):

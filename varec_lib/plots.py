@@ -109,6 +109,37 @@ def time_orders(tables: dict[str, pd.DataFrame], column: str, *, chance: float |
         return figure
 
 
+def report_card(temporal: dict[str, dict], *, most: int = 20) -> Figure:
+    """The temporal report card, as `temporal_report` gives it: top-1 of every order of frames, and per-class recall.
+
+    Of more than `most` classes it shows those whose recall changes most.
+    """
+    recalls = pd.DataFrame({order: part["per_class"] for order, part in temporal.items()}).T  # (orders, classes)
+    if len(recalls.columns) > most:
+        spread = (recalls.max() - recalls.min()).sort_values(ascending=False, kind="stable")
+        recalls = recalls[[name for name in recalls if name in spread.index[:most]]]
+    rows = np.arange(len(recalls))
+    top1 = [part["top1"] for part in temporal.values()]
+    with plt.rc_context(STYLE):
+        width = 0.62 * len(recalls.columns) + 1.2
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(3.4 + width, 4.2), width_ratios=[3.0, width], layout="constrained"
+        )
+        left.barh(rows + 0.5, top1, color=[ACCENT, *[MUTED] * (len(rows) - 1)], height=0.7)
+        for row, value in enumerate(top1):
+            left.text(value + 0.02, row + 0.5, f"{value:.2f}", va="center")
+        left.set(xlim=(0, 1.2), ylim=(len(rows), 0), xlabel="top-1", xticks=[0, 0.5, 1])
+        left.set_yticks(rows + 0.5, [order.replace("_", " ") for order in recalls.index])
+        sns.heatmap(
+            recalls, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, linewidths=0.5, cbar=False, ax=right,
+            annot_kws={"size": 8}, yticklabels=False,
+        )  # fmt: skip
+        right.set(xlabel="recall of each class", ylabel="")
+        right.tick_params(axis="x", rotation=45)
+        plt.setp(right.get_xticklabels(), ha="right", rotation_mode="anchor")
+        return figure
+
+
 def ladder(table: pd.DataFrame) -> Figure:
     """Test top-1 with its interval, a bar per row in the order given; rows without a number say why in `note`.
 

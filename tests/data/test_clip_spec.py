@@ -165,6 +165,34 @@ def test_crop_of_a_video_of_the_right_size_changes_nothing(still):
     assert torch.equal(clip_spec((60, 80)).crop(still), still)
 
 
+def ramp(height: int, width: int) -> torch.Tensor:
+    """A clip whose pixels say in which column and row they are, uint8 `(2, 3, height, width)`."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([rows, columns, rows]).to(torch.uint8).expand(2, -1, -1, -1).contiguous()
+
+
+@pytest.mark.parametrize(("size", "axis"), [((64, 100), 1), ((100, 64), 0)])
+def test_three_crops_lie_along_the_longer_side(size, axis):
+    crops = ClipSpec(2, (64, 64), *IMAGENET).crops(ramp(*size), 3)
+    assert crops.shape == (3, 2, 3, 64, 64)
+    assert crops[:, 0, axis].amin(dim=(1, 2)).tolist() == [0, 18, 36]
+    assert crops[:, 0, 1 - axis].amin(dim=(1, 2)).tolist() == [0, 0, 0]
+
+
+def test_one_crop_is_the_centre_and_those_of_a_square_are_the_same():
+    spec, wide, square = ClipSpec(2, (64, 64), *IMAGENET), ramp(64, 100), ramp(64, 64)
+    assert torch.equal(spec.crops(wide, 1)[0], spec.crop(wide))
+    assert all(torch.equal(crop, square) for crop in spec.crops(square, 3))
+
+
+def test_a_crop_can_be_taken_from_larger_frames():
+    """As the published protocol of R3D-18 does: 112x112 of 128x171."""
+    spec = ClipSpec(2, (112, 112), *KINETICS, crop_side=128)
+    assert torch.equal(spec.crop(ramp(128, 171)), ramp(128, 171)[..., 8:120, 30:142])
+    assert spec.crop(ramp(32, 43)).shape[-2:] == (112, 112)
+    assert not torch.equal(spec.crop(ramp(128, 171)), replace(spec, crop_side=0).crop(ramp(128, 171)))
+
+
 @pytest.mark.parametrize("colours", [IMAGENET, KINETICS])
 def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(colours):
     batch = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 1, 3, 1, 1).expand(2, 4, 3, 5, 6)

@@ -19,7 +19,6 @@ from varec_lib.data.dataset import (
     TrainClips,
     VideoFiles,
     balancing_weights,
-    in_order,
     load_views,
     make_loader,
     worker_trouble,
@@ -28,12 +27,11 @@ from varec_lib.data.manifest import classes_of
 from varec_lib.data.store import FrameStore
 from varec_lib.data.video import probe
 from varec_lib.errors import ConfigError
-from varec_lib.evaluation.evaluate import predict_table
+from varec_lib.evaluation.apply import predict_table
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.predictor.predict import Predictor
 
 PLAIN = ClipSpec(6, (64, 64), *IMAGENET)  # the videos' own size, so that frame numbers stay legible
-ORDERS = ["forward", "reversed", "shuffled"]
 
 
 @pytest.fixture(scope="module")
@@ -273,36 +271,28 @@ def test_equal_classes_need_no_weights_but_may_have_them():
 # Evaluation and prediction
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("crops", [1, 3])
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_evaluation_clips_are_what_load_views_reads(table, order, views, num_workers):
+def test_evaluation_clips_are_what_load_views_reads(table, crops, views, num_workers):
     rows = table[table["split"] == "test"].reset_index(drop=True)
     files = VideoFiles(rows, PLAIN)
-    loader = make_loader(EvalClips(files, PLAIN, views=views, order=order), batch_size=4, num_workers=num_workers)
+    loader = make_loader(EvalClips(files, PLAIN, views=views, crops=crops), batch_size=4, num_workers=num_workers)
     found, numbers = read(loader)
-    assert numbers.tolist() == list(range(len(rows))) and found.shape == (6, views, 6, 3, 64, 64)
+    assert numbers.tolist() == list(range(len(rows))) and found.shape == (6, views * crops, 6, 3, 64, 64)
     for row in range(len(rows)):
-        assert torch.equal(found[row], load_views(files, row, PLAIN, views=views, order=order))
+        assert torch.equal(found[row], load_views(files, row, PLAIN, views=views, crops=crops))
 
 
-def test_orders_are_forward_reversed_and_one_fixed_shuffle(tmp_path, write_video, frame_numbers):
-    files = files_of(write_video(tmp_path / "video.mkv", 48))
-    shown = {order: frame_numbers(load_views(files, 0, PLAIN, order=order)[0]) for order in ORDERS}
-    assert shown["forward"] == [4, 12, 20, 28, 36, 44]
-    assert shown["reversed"] == shown["forward"][::-1]
-    assert sorted(shown["shuffled"]) == shown["forward"]
-    assert shown["shuffled"] not in (shown["forward"], shown["reversed"])
-    again = in_order([*range(6)], "shuffled")
-    assert [shown["forward"][i] for i in again] == shown["shuffled"]  # the same for every video
-
-
-def test_every_view_is_ordered_by_itself(tmp_path, write_video, frame_numbers):
+def test_the_crops_of_a_view_come_one_after_another(tmp_path, write_video):
     files = files_of(write_video(tmp_path / "video.mkv", 60))
-    views = [frame_numbers(view) for view in load_views(files, 0, PLAIN, views=3, order="reversed")]
-    assert [view[::-1] for view in views] == [
-        PLAIN.indices(np.arange(61) / 15, view=view, views=3) for view in range(3)
-    ]
+    spec = replace(PLAIN, frame_size=(64, 32))  # of square pictures: crops from left to right
+    both = load_views(files, 0, spec, views=2, crops=3).unflatten(0, (2, 3))
+    for view in range(2):
+        indices = spec.indices(files.times(0), view=view, views=2)
+        assert torch.equal(both[view], spec.crops(files.read(0, indices), 3))
+    assert torch.equal(both[:, 1], load_views(files, 0, spec, views=2))  # the middle one is the usual crop
+    assert not torch.equal(both[:, 0], both[:, 2])
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "dense"])

@@ -21,7 +21,7 @@ from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.data.video import open_video, probe, read_frames
 from varec_lib.errors import DataError, VideoError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.predictor.predict import Predictor, find_videos
 from varec_lib.training.loop import train
 

@@ -15,7 +15,7 @@ from varec_lib.data.findings import quick_findings
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.errors import DataError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.training.loop import train
 
 CLIP = ClipSpec(4, (64, 64), *IMAGENET)  # the videos' own size, so that frame numbers stay legible

@@ -4,11 +4,15 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import accuracy_score, log_loss, recall_score, top_k_accuracy_score
 
+from varec_lib.errors import DataError
 from varec_lib.evaluation.metrics import (
     ENOUGH,
     NEVER_SURE,
+    Predictions,
     per_class,
     report,
     selective,
@@ -131,8 +135,8 @@ def test_interval_of_a_single_group_or_of_perfect_answers_is_a_point(predictions
 def test_report_is_complete_plain_json(five):
     results = json.loads(json.dumps(report(five), allow_nan=False))
     assert results.keys() == {
-        "num_videos", "views", "top1", "top5", "top5_counts_classes", "top1_ci95", "accepted", "per_class", "confusion",
-        "classes",
+        "num_videos", "views", "crops", "top1", "top5", "top5_counts_classes", "clip_top1", "clip_top5", "top1_ci95",
+        "accepted", "per_class", "confusion", "classes",
     }  # fmt: skip
     assert (results["num_videos"], results["views"], results["classes"]) == (5, 1, ["a", "b", "c"])
     assert (results["top1"], results["top5"], results["top5_counts_classes"]) == (pytest.approx(0.6), 1.0, 3)
@@ -228,10 +232,11 @@ def test_nothing_right_enough_is_never_sure(predictions, videos):
 
 def test_threshold_of_single_precision_is_reached_by_the_video_that_set_it_also_after_json(predictions):
     made = with_top(predictions, [(0.9, True), (0.7, True)] * 5)
-    single = replace(made, probabilities=made.probabilities.astype(np.float32))
+    single = replace(made, logits=made.logits.astype(np.float32))
     threshold = json.loads(json.dumps(sure_above(single)))
     assert isinstance(threshold, float)
-    assert threshold == float(np.float32(0.7)) != 0.7
+    assert threshold == float(single.probabilities.max(axis=1).min()) == pytest.approx(0.7, abs=1e-6)
+    assert threshold == float(np.float32(threshold)) != 0.7
     assert selective(single, threshold)["coverage"] == 1.0
     assert float(single.probabilities.max(axis=1).min()) >= threshold
 
@@ -251,3 +256,72 @@ def test_report_with_a_threshold_adds_what_it_does(five, threshold):
     results = json.loads(json.dumps(report(five, threshold), allow_nan=False))
     assert results.pop("selective") == selective(five, threshold)
     assert results == report(five)
+
+
+# Clips and videos
+
+
+def test_probabilities_of_a_video_are_averaged_over_its_clips(predictions):
+    made = predictions([[[0.9, 0.1], [0.3, 0.7]], [[0.4, 0.6], [0.4, 0.6]]], ["a", "a"])
+    assert made.probabilities == pytest.approx(np.array([[0.6, 0.4], [0.4, 0.6]]))
+    assert made.top_k(1) == 0.5
+
+
+def test_clip_accuracy_counts_every_clip_by_itself(predictions):
+    made = predictions([[[0.9, 0.1], [0.3, 0.7], [0.8, 0.2]], [[0.4, 0.6], [0.4, 0.6], [0.2, 0.8]]], ["a", "b"])
+    assert (made.top_k(1), made.clips.top_k(1)) == (1.0, 5 / 6)
+    assert made.clips.table["label"].tolist() == ["a"] * 3 + ["b"] * 3
+    results = report(made)
+    assert (results["top1"], results["clip_top1"], results["clip_top5"]) == (1.0, 5 / 6, 1.0)
+    assert (results["views"], results["crops"]) == (3, 1)
+    assert (replace(made, crops=3).views, report(replace(made, crops=3))["crops"]) == (1, 3)
+
+
+def test_of_one_clip_a_video_both_accuracies_are_the_same(five):
+    assert five.clips.top_k(1) == five.top_k(1)
+
+
+@pytest.mark.parametrize("unlike", [None, np.array([True, False])])
+@pytest.mark.parametrize("segments", [False, True])
+def test_what_is_saved_is_what_is_loaded(predictions, tmp_path, unlike, segments):
+    made = predictions([[[0.9, 0.1], [0.3, 0.7]], [[0.4, 0.6], [0.4, 0.6]]], ["a", "b"], ["g1", "g2"])
+    table = made.table.assign(start=[0.0, 1.5], end=[1.5, np.inf]) if segments else made.table
+    made = replace(made, table=table, crops=2, unlike=unlike)
+    made.save(tmp_path / "new" / "test.npz")
+    loaded = Predictions.load(tmp_path / "new" / "test.npz")
+    pd.testing.assert_frame_equal(loaded.table, made.table)
+    assert (loaded.classes, loaded.crops, loaded.logits.dtype) == (made.classes, 2, np.float32)
+    np.testing.assert_allclose(loaded.probabilities, made.probabilities, rtol=1e-6)
+    assert unlike is loaded.unlike is None or loaded.unlike.tolist() == unlike.tolist()
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["test.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK not a zip", "array"])
+def test_other_files_hold_no_predictions(tmp_path, content):
+    file = tmp_path / "test.npz"
+    np.savez(file, logits=np.zeros((1, 1, 2))) if content == "array" else file.write_bytes(content)
+    with pytest.raises(DataError, match=r"test\.npz.*predictions"):
+        Predictions.load(file)
+    with pytest.raises(DataError, match=r"absent\.npz"):
+        Predictions.load(tmp_path / "absent.npz")
+
+
+def test_metrics_agree_with_scikit_learn(predictions):
+    """On random answers with absent classes, ties and fewer classes than five."""
+    rng = np.random.default_rng(0)
+    for classes in (2, 3, 8):
+        for _ in range(20):
+            names = list("abcdefgh"[:classes])
+            labels = rng.choice(names[: max(classes - 1, 1)], 40).tolist()  # the last class never occurs
+            drawn = rng.integers(1, 5, size=(40, classes))
+            made = predictions((drawn / drawn.sum(axis=1, keepdims=True)).tolist(), labels)
+            scores = made.probabilities - 1e-9 * np.arange(classes)  # the first of equals
+            for k in range(1, classes) if classes > 2 else ():
+                theirs = top_k_accuracy_score(made.targets, scores, k=k, labels=range(classes))
+                assert made.top_k(k) == pytest.approx(theirs, abs=1e-12)
+            assert made.top_k(5) == (1.0 if classes <= 5 else made.top_k(5))
+            assert made.top_k(1) == pytest.approx(accuracy_score(made.targets, made.predicted), abs=1e-12)
+            recall = recall_score(made.targets, made.predicted, labels=range(classes), average=None, zero_division=0)
+            assert per_class(made)["recall"].to_numpy() == pytest.approx(recall, abs=1e-12)
+            whole = np.clip(made.probabilities, 1e-12, None)
+            assert made.loss() == pytest.approx(log_loss(made.targets, whole, labels=range(classes)), abs=1e-9)

@@ -10,7 +10,7 @@ from varec_lib import cli
 from varec_lib.config import TrainConfig
 from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import ConfigError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.models.registry import (
     build_model,
     load_plugin,

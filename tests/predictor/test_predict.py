@@ -15,7 +15,7 @@ from varec_lib.data.sampling import uniform_indices
 from varec_lib.data.thinning import kept_frames
 from varec_lib.data.video import open_video
 from varec_lib.errors import CheckpointError, ConfigError, VideoError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
 from varec_lib.models.pretrained import kinetics_classes
 from varec_lib.predictor import predict

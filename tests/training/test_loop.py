@@ -20,7 +20,7 @@ from varec_lib.data.manifest import load_manifest
 from varec_lib.data.store import StoredFrames
 from varec_lib.errors import ConfigError, DataError, TrainingError, WeightsError
 from varec_lib.evaluation import metrics
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.evaluation.metrics import selective, sure_above, sure_answers
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.device import default_device
@@ -52,7 +52,7 @@ def experiment(numbered_dataset, store_dir, tmp_path_factory) -> Experiment:
 def test_experiment_folder_is_complete(experiment):
     files = {str(path.relative_to(experiment.folder)) for path in experiment.folder.rglob("*") if path.is_file()}
     assert {
-        "config.json", "results.json", "history.csv", "plots/training_curves.png", "plots/confusion_matrix.png",
+        "config.json", "results.json", "history.csv", "predictions/test.npz", "plots/training_curves.png", "plots/confusion_matrix.png",
         "checkpoints/best_model.safetensors", "checkpoints/last/state.pt",
     } <= files  # fmt: skip
     assert any(name.startswith("tensorboard/events.out.tfevents") for name in files)

@@ -6,7 +6,7 @@ from torch import nn
 
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.registry import register_model
 from varec_lib.training.loop import Trainer, train

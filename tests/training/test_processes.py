@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from varec_lib.evaluation.evaluate import evaluate_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.state import LAST
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from varec_lib.evaluation.evaluate import evaluate_checkpoint, predict_table, split_table
+from varec_lib.evaluation.apply import evaluate_checkpoint, predict_table, split_table
 from varec_lib.evaluation.metrics import report
 from varec_lib.models.checkpoint import load_checkpoint
 from varec_lib.models.novelty import ENOUGH
@@ -86,7 +86,7 @@ def test_a_continued_run_measures_the_same(run, larger):
 
 def test_it_changes_nothing_of_what_is_learned(run, monkeypatch, weights_of):
     with_it = run()
-    monkeypatch.setattr("varec_lib.evaluation.evaluate.ENOUGH", 10**6)
+    monkeypatch.setattr("varec_lib.evaluation.apply.ENOUGH", 10**6)
     without = run()
     assert without.results["unlike_above"] is None and without.results["test"]["accepted"] is None
     assert all(torch.equal(tensor, weights_of(without)[name]) for name, tensor in weights_of(with_it).items())
@@ -95,7 +95,7 @@ def test_it_changes_nothing_of_what_is_learned(run, monkeypatch, weights_of):
 
 
 def test_too_few_validation_videos_are_not_even_read(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr("varec_lib.evaluation.evaluate.appearance", None)
+    monkeypatch.setattr("varec_lib.evaluation.apply.appearance", None)
     experiment = train(tiny_config(epochs=1), progress=False)
     assert 6 < ENOUGH and experiment.results["unlike_above"] is None
     assert experiment.results["test"]["accepted"] is None

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional
@@ -26,10 +26,14 @@ class Options(Settings):
     """Dataset folder; if not given, the one that the experiment was trained on, else data/stick_actions."""
     split: Literal["train", "val", "test"] = "test"
     """Which split to evaluate."""
-    views: Count = 1
-    """Clips per video whose class probabilities are averaged."""
-    order: Literal["forward", "reversed", "shuffled"] = "forward"
-    """Play the frames backwards or shuffled: does the model look at time?"""
+    views: Count | None = None
+    """Clips along each video whose class probabilities are averaged; 1, or what the published protocol has."""
+    crops: Count = 1
+    """Crops of each clip, from one end of the longer side to the other, averaged as well; 3 are usual."""
+    protocol: Literal["own", "published"] = "own"
+    """Clips as in the training, or those of the model's published protocol (R3D-18 and I3D)."""
+    report_card: bool = False
+    """Also play the clips in eight other orders: does the model look at time?"""
     batch_size: Count = 32
     """Clips at a time; fewer where they are large."""
     num_workers: Whole = 2
@@ -50,50 +54,99 @@ class Options(Settings):
 
 def run(options: Options) -> int:
     """Prints how a checkpoint or a published model does on a split."""
-    from varec_lib.evaluation.evaluate import evaluate_checkpoint
-    from varec_lib.evaluation.metrics import per_class, report
-    from varec_lib.evaluation.zero_shot import evaluate_zero_shot
+    from varec_lib.evaluation.metrics import report
+    from varec_lib.evaluation.temporal import in_words, temporal_report, time_table, twins_of
     from varec_lib.models.registry import load_plugin
 
     if (options.checkpoint is None) == (options.zero_shot is None):
         raise ConfigError("Name either a checkpoint, or with --zero_shot a label map for a model that nobody trained.")
     if options.model and options.checkpoint:
         raise ConfigError("--model goes with --zero_shot; a checkpoint says itself which model it is.")
+    if options.report_card and options.zero_shot:
+        raise ConfigError("--report_card goes with a checkpoint, not with --zero_shot.")
     if options.plugin:
         load_plugin(options.plugin)
-    names = ("split", "views", "order", "batch_size", "num_workers", "precision", "strict", "ucf_split")
-    how = {name: getattr(options, name) for name in names}
     made_possible(options.csv)
     with notes_aside(options.json):
-        data = _dataset(options)
-        if options.zero_shot:
-            predictions = evaluate_zero_shot(options.model or "i3d", data, options.zero_shot, **how)
-        else:
-            predictions = evaluate_checkpoint(options.checkpoint, data, **how)
+        data, own = _dataset(options)
+        orders = _evaluated(options, data)
+    predictions = orders["normal"][0]
     if options.csv:
         predictions.as_table().to_csv(options.csv, index=False)
-    results = report(predictions)
+    results = report(predictions) | ({"temporal": temporal_report(orders)} if options.report_card else {})
     if options.json:
         print(json.dumps(results))
-        return 0
-    low, high = results["top1_ci95"]
-    scores = per_class(predictions)
-    print(scores[scores["videos"] > 0].round(3).to_string() if options.zero_shot else scores.round(3).to_string())
-    print(
-        f"\n{results['num_videos']} videos of {options.split}, {options.views} view(s) each, frames {options.order}\n"
-        f"top-1 {results['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over groups)   "
-        f"top-{results['top5_counts_classes']} {results['top5']:.3f}"
-    )
+    else:
+        _print(predictions, results, options)
+    if options.report_card and not options.json:
+        table = time_table(orders, twins_of(predictions.classes))
+        print("", table.round(3).to_string(), "", *in_words(orders), sep="\n")
+    with notes_aside(options.json):
+        _keep(own, predictions, results, options)
     return 0
 
 
-def _dataset(options: Options) -> Path:
-    """The dataset to test on; says aloud where it is not the one that the experiment was trained on."""
+def _evaluated(options: Options, data: Path) -> dict[str, list[Any]]:
+    """Predictions by order of frames: only the normal one without --report_card."""
+    from varec_lib.evaluation.temporal import ORDERS, time_orders
+    from varec_lib.evaluation.zero_shot import evaluate_zero_shot
+
+    names = ("split", "views", "crops", "protocol", "batch_size", "num_workers", "precision", "strict", "ucf_split")
+    how = {name: getattr(options, name) for name in names}
+    if options.zero_shot:
+        return {"normal": [evaluate_zero_shot(options.model or "i3d", data, options.zero_shot, **how)]}
+    return time_orders(options.checkpoint, data, list(ORDERS) if options.report_card else ["normal"], **how)
+
+
+def _print(predictions: Any, results: dict[str, Any], options: Options) -> None:
+    from varec_lib.evaluation.metrics import per_class
+
+    scores, (low, high) = per_class(predictions), results["top1_ci95"]
+    print(scores[scores["videos"] > 0].round(3).to_string() if options.zero_shot else scores.round(3).to_string())
+    k = results["top5_counts_classes"]
+    seen = f"{results['views']} view(s) and {results['crops']} crop(s) each"
+    print(
+        f"\n{results['num_videos']} videos of {options.split}, {seen}\n"
+        f"top-1 {results['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over groups)   "
+        f"top-{k} {results['top5']:.3f}"
+    )
+    if predictions.logits.shape[1] > 1:
+        print(f"of single clips: top-1 {results['clip_top1']:.3f}   top-{k} {results['clip_top5']:.3f}")
+
+
+def _keep(own: Any, predictions: Any, results: dict[str, Any], options: Options) -> None:
+    """Keeps an experiment's scores, and its report card in `results.json` and as a picture, in its folder."""
+    if own is None or options.protocol == "published" or options.ucf_split not in (None, own.config.ucf_split):
+        return
+    try:
+        predictions.save(own.predictions(options.split))
+        if options.report_card and options.split == "test" and (own.folder / "results.json").is_file():
+            from varec_lib import plots  # matplotlib, which a plain evaluation needs not
+
+            own.write_results(own.results | {"temporal": results["temporal"]})
+            plots.save(plots.report_card(results["temporal"]), own.folder / "plots" / "report_card.png")
+    except OSError as error:
+        print(f"{own.folder}: nothing is kept there, it cannot be written ({error.strerror}).")
+
+
+def _dataset(options: Options) -> tuple[Path, Any]:
+    """The dataset to test on, and the experiment if it was trained on it; says aloud where it is another one."""
     from varec_lib.training.experiment import Experiment
 
     file = options.checkpoint or Path()
     folder = file if file.is_dir() else file.parents[1] if len(file.parents) > 1 else file
-    own = Experiment(folder).config.data_dir if options.checkpoint and (folder / "config.json").is_file() else None
-    if own and options.data and own.resolve() != options.data.resolve():
+    if not options.checkpoint or not (folder / "config.json").is_file():
+        return options.data or Path("data/stick_actions"), None
+    experiment = Experiment(folder)
+    own = experiment.config.data_dir
+    if options.data and own.resolve() != options.data.resolve():
         print(f"Tested on {options.data}; it was trained on {own}.")
-    return options.data or own or Path("data/stick_actions")
+        return options.data, None
+    if not own.is_dir():
+        raise ConfigError(f"{own}: the data that {folder.name} was trained on is not there. Name it with --data.")
+    try:
+        made_possible(experiment.predictions(options.split))
+    except ConfigError as error:
+        print(f"{error} Nothing of this evaluation is kept there.")
+        experiment = None
+    return own, experiment

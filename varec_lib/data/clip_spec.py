@@ -28,6 +28,7 @@ class ClipSpec:
     stride: int = 2
     short_side: int = 0  # frames are first scaled down to it (0: not), as the frame store keeps them
     fps: float = 0.0  # and thinned out to this rate (0: not)
+    crop_side: int = 0  # short side of the frames that are cropped to `frame_size` (0: the least that covers it)
 
     def __post_init__(self) -> None:
         for name in ("frame_size", "mean", "std"):
@@ -51,10 +52,20 @@ class ClipSpec:
 
     def crop(self, clip: torch.Tensor) -> torch.Tensor:
         """Evaluation geometry: `(..., C, H, W)` scaled to cover `frame_size`, then its centre, uint8 as before."""
-        height, width = clip.shape[-2:]
-        scale = max(self.frame_size[0] / height, self.frame_size[1] / width)
-        size = [max(round(height * scale), self.frame_size[0]), max(round(width * scale), self.frame_size[1])]
-        return v2.functional.center_crop(v2.functional.resize(clip, size, antialias=True), list(self.frame_size))
+        return self.crops(clip, 1)[0]
+
+    def crops(self, clip: torch.Tensor, count: int) -> torch.Tensor:
+        """`(..., C, H, W)` scaled, then `count` crops `(count, ..., C, *frame_size)` from one end to the other.
+
+        One crop is the centre, three are the usual protocol's: both ends of the longer side and the centre.
+        """
+        size, wanted = clip.shape[-2:], self.frame_size
+        scale = max(wanted[0] / size[0], wanted[1] / size[1], self.crop_side / min(size))
+        height, width = (max(round(side * scale), least) for side, least in zip(size, wanted, strict=True))
+        scaled = v2.functional.resize(clip, [height, width], antialias=True)
+        places = np.linspace(0, 1, count) if count > 1 else [0.5]
+        corners = [(round((height - wanted[0]) * place), round((width - wanted[1]) * place)) for place in places]
+        return torch.stack([scaled[..., y : y + wanted[0], x : x + wanted[1]] for y, x in corners])
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 `(..., C, H, W)` to float: scaled to 0..1, mean subtracted, divided by std. Runs on any device."""

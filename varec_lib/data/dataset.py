@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,6 @@ from varec_lib.data.manifest import segments_of
 from varec_lib.data.thinning import KeptFrames
 from varec_lib.data.video import read_frames
 from varec_lib.errors import ConfigError
-
-Order = Literal["forward", "reversed", "shuffled"]
 
 
 class Frames(Protocol):
@@ -47,27 +45,15 @@ class VideoFiles:
         return read_frames(os.fsdecode(self.paths[row]), numbers, short_side=self.short_side)
 
 
-def in_order(indices: list[int], order: Order) -> list[int]:
-    """Frame indices as they are, back to front, or in one fixed random order (the same for every video)."""
-    if order == "reversed":
-        return indices[::-1]
-    if order == "shuffled":
-        permutation = np.random.default_rng(0).permutation(len(indices))
-        return [indices[i] for i in permutation]
-    return indices
+def load_views(source: Frames, row: int, clip_spec: ClipSpec, *, views: int = 1, crops: int = 1) -> torch.Tensor:
+    """What a network sees of a video when it is evaluated: uint8 `(V * crops, T, C, H, W)`, the same on every call.
 
-
-def load_views(
-    source: Frames, row: int, clip_spec: ClipSpec, *, views: int = 1, order: Order = "forward"
-) -> torch.Tensor:
-    """What a network sees of a video when it is evaluated: uint8 `(V, T, C, H, W)`, the same on every call.
-
-    Raises `VideoError`.
+    V views along the video, of each `crops` along the longer side of its pictures. Raises `VideoError`.
     """
     times = source.times(row)
-    clips = [in_order(clip_spec.indices(times, view=view, views=views), order) for view in range(views)]
-    decoded = clip_spec.crop(source.read(row, [i for clip in clips for i in clip]))
-    return decoded.unflatten(0, (views, clip_spec.num_frames))
+    frames = [i for view in range(views) for i in clip_spec.indices(times, view=view, views=views)]
+    cropped = clip_spec.crops(source.read(row, frames), crops)  # (crops, V * T, C, H, W)
+    return cropped.unflatten(1, (views, clip_spec.num_frames)).transpose(0, 1).flatten(0, 1)
 
 
 class TrainBatch(NamedTuple):
@@ -109,16 +95,16 @@ class TrainClips(Dataset):
 
 
 class EvalClips(Dataset):
-    """Every video in a fixed order with fixed frames; items are `(uint8 (V, T, C, H, W), row)`."""
+    """Every video in a fixed order with fixed frames; items are `(uint8 (V * crops, T, C, H, W), row)`."""
 
-    def __init__(self, source: Frames, clip_spec: ClipSpec, *, views: int = 1, order: Order = "forward") -> None:
-        self.source, self.clip_spec, self.views, self.order = source, clip_spec, views, order
+    def __init__(self, source: Frames, clip_spec: ClipSpec, *, views: int = 1, crops: int = 1) -> None:
+        self.source, self.clip_spec, self.views, self.crops = source, clip_spec, views, crops
 
     def __len__(self) -> int:
         return len(self.source.frames)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        return load_views(self.source, row, self.clip_spec, views=self.views, order=self.order), row
+        return load_views(self.source, row, self.clip_spec, views=self.views, crops=self.crops), row
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

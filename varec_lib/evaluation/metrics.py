@@ -1,10 +1,17 @@
 """Numbers that say how good predictions are, with how sure we can be of them (notebook 05)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+import torch
+
+from varec_lib.errors import DataError
+from varec_lib.files import replacing
 
 NEVER_SURE = 1.0  # the threshold of a model to be trusted with nothing: only a probability rounded to 1 reaches it
 COLUMNS = ("path", "label", "group", "start", "end")  # of a predicted video; the last two where it is a segment
@@ -13,30 +20,69 @@ ENOUGH = 10  # videos that an answer must rest on to count as sure
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities `(N, K)` of N videos, averaged over `views` clips each; `table` has `path, label, group`.
+    """Class scores `(N, V, K)` of N videos, each in V clips: views along it, of each view `crops` after one another.
 
-    `unlike` `(N,)` says which videos are unlike anything the model was trained on; None where nobody measured that.
+    `table` has `path, label, group`. `unlike` `(N,)` says which videos are unlike anything the model was trained on;
+    None where nobody measured that.
     """
 
     table: pd.DataFrame
     classes: list[str]
-    probabilities: np.ndarray
-    views: int
+    logits: np.ndarray
+    crops: int = 1
     unlike: np.ndarray | None = None
 
     @classmethod
     def gathered(
-        cls, table: pd.DataFrame, classes: list[str], parts: list[tuple[np.ndarray, ...]], views: int
+        cls, table: pd.DataFrame, classes: list[str], parts: list[tuple[np.ndarray, ...]], crops: int = 1
     ) -> "Predictions":
         """From batches that cover the rows of `table` in any order, each once.
 
-        A batch is row numbers, probabilities and, where that was measured, `unlike`.
+        A batch is row numbers, scores and, where that was measured, `unlike`.
         """
         rows, *found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         order = np.argsort(rows)
-        probabilities, *unlike = (array[order] for array in found)
+        logits, *unlike = (array[order] for array in found)
         kept = table[[name for name in COLUMNS if name in table]].reset_index(drop=True)
-        return cls(kept, classes, probabilities, views, *unlike)
+        return cls(kept, classes, logits, crops, *unlike)
+
+    def save(self, file: Path) -> None:
+        """Writes everything to one `.npz` file, in one step."""
+        unlike = {} if self.unlike is None else {"unlike": self.unlike}
+        columns = {f"table_{name}": self.table[name].to_numpy() for name in self.table}
+        columns |= {name: column.astype(str) for name, column in columns.items() if column.dtype == object}
+        arrays = {"logits": self.logits.astype(np.float32), "classes": self.classes, "crops": self.crops}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as partial, partial.open("wb") as stream:
+            np.savez(stream, **arrays, **columns, **unlike)
+
+    @classmethod
+    def load(cls, file: Path | str) -> "Predictions":
+        """What `save` wrote; raises `DataError` for any other file."""
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                columns = {name.removeprefix("table_"): stored[name] for name in stored if name.startswith("table_")}
+                table, unlike = pd.DataFrame(columns), stored["unlike"] if "unlike" in stored else None
+                return cls(table, stored["classes"].tolist(), stored["logits"], int(stored["crops"]), unlike)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+            raise DataError(f"{file}: holds no predictions of `varec evaluate` ({error}).") from error
+
+    @property
+    def views(self) -> int:
+        """Clips along each video, without crops."""
+        return self.logits.shape[1] // self.crops
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax averaged over the clips of each video `(N, K)`: what the answer for a video is."""
+        return torch.from_numpy(self.logits).softmax(dim=2).mean(dim=1).numpy()
+
+    @property
+    def clips(self) -> "Predictions":
+        """Every clip as if it were a video: what papers call clip accuracy, as against video accuracy."""
+        clips = self.logits.shape[1]
+        table = self.table.loc[self.table.index.repeat(clips)].reset_index(drop=True)
+        return Predictions(table, self.classes, self.logits.reshape(-1, 1, self.logits.shape[2]))
 
     @property
     def targets(self) -> np.ndarray:
@@ -47,6 +93,11 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """Most probable class numbers `(N,)`."""
         return self.probabilities.argmax(axis=1)
+
+    @property
+    def answers(self) -> np.ndarray:
+        """Most probable class names `(N,)`."""
+        return np.array(self.classes)[self.predicted]
 
     def top_k(self, k: int) -> float:
         """Share of videos whose true class is among the k most probable; k is capped at the number of classes."""
@@ -67,15 +118,12 @@ class Predictions:
         """The videos of these classes; the network could still answer any class."""
         keep = self.table["label"].isin(labels).to_numpy()
         unlike = None if self.unlike is None else self.unlike[keep]
-        kept = self.table[keep].reset_index(drop=True)
-        return Predictions(kept, self.classes, self.probabilities[keep], self.views, unlike)
+        return replace(self, table=self.table[keep].reset_index(drop=True), logits=self.logits[keep], unlike=unlike)
 
     def as_table(self) -> pd.DataFrame:
         """One row per video: path, label, group, its segment if it is one, predicted class and its probability."""
         return self.table.assign(
-            predicted=[self.classes[i] for i in self.predicted],
-            probability=self.probabilities.max(axis=1),
-            correct=self.predicted == self.targets,
+            predicted=self.answers, probability=self.probabilities.max(axis=1), correct=self.predicted == self.targets
         )
 
 
@@ -148,6 +196,8 @@ def selective(predictions: Predictions, threshold: float) -> dict[str, float | N
 def report(predictions: Predictions, threshold: float | None = None) -> dict[str, Any]:
     """The `test` part of `results.json`; with a threshold from `sure_above`, also what it does to these videos.
 
+    `top1` and `top5` are those of videos, with probabilities averaged over all clips of each; `clip_top1` and
+    `clip_top5` count every clip by itself.
     `accepted` is the share of videos that are not unlike the model's training, None where nobody measured that.
     """
     k = min(5, len(predictions.classes))
@@ -156,9 +206,12 @@ def report(predictions: Predictions, threshold: float | None = None) -> dict[str
     return {
         "num_videos": len(predictions.table),
         "views": predictions.views,
+        "crops": predictions.crops,
         "top1": predictions.top_k(1),
         "top5": predictions.top_k(k),
         "top5_counts_classes": k,
+        "clip_top1": predictions.clips.top_k(1),
+        "clip_top5": predictions.clips.top_k(k),
         "top1_ci95": list(top1_interval(predictions)),
         "accepted": None if unlike is None else 1 - float(unlike.mean()),
         "per_class": per_class(predictions).to_dict(orient="index"),

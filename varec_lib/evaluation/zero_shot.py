@@ -5,7 +5,7 @@ from typing import Any
 
 from varec_lib.data.manifest import read_rows
 from varec_lib.errors import DataError
-from varec_lib.evaluation.evaluate import predict_table, split_table, workers_named
+from varec_lib.evaluation.apply import Protocol, predict_table, published, split_table, views_of, workers_named
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.pretrained import kinetics_classes, load_pretrained
 
@@ -43,8 +43,10 @@ def evaluate_zero_shot(
     split: str = "test",
     strict: bool = False,
     ucf_split: int | None = None,
+    protocol: Protocol = "own",
     precision: str = "auto",
     progress: bool = True,
+    views: int | None = None,
     **options: Any,
 ) -> Predictions:
     """Predictions of a published Kinetics-400 model for the videos of a split whose label has a Kinetics name.
@@ -54,6 +56,7 @@ def evaluate_zero_shot(
     """
     mapped = read_label_map(label_map, kinetics_classes())
     loaded = load_pretrained(model).on_device(precision)
+    loaded = published(loaded) if protocol == "published" else loaded
     table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split or 1, progress=progress)
     kinetics = table["label"].map(mapped)
     if kinetics.isna().any():
@@ -67,4 +70,4 @@ def evaluate_zero_shot(
     if not len(table):
         raise DataError(f"{label_map}: no label of {data_dir} has a Kinetics name.")
     with workers_named():
-        return predict_table(loaded, table, progress=progress, **options)
+        return predict_table(loaded, table, views=views_of(loaded, protocol, views), progress=progress, **options)

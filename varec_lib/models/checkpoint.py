@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import CheckpointError
 from varec_lib.files import replacing
 from varec_lib.models.device import default_device, keep_freed_memory
+from varec_lib.models.frame_average import FrameEncoder
 from varec_lib.models.novelty import Novelty
 from varec_lib.models.precision import autocast, resolve_precision, warn_if_imitated
 from varec_lib.models.registry import build_model
@@ -141,13 +143,27 @@ class LoadedModel(NamedTuple):
         found = self.checkpoint.novelty.distances(clips.flatten(0, 1).to(self.device, non_blocking=True))
         return found.unflatten(0, clips.shape[:2]).mean(dim=1).cpu()
 
-    @torch.inference_mode()
     def probabilities(self, clips: torch.Tensor) -> torch.Tensor:
         """Softmax averaged over views: uint8 clips `(B, V, T, C, H, W)` to float `(B, K)` on the CPU."""
+        return self.logits(clips).softmax(dim=2).mean(dim=1)
+
+    def logits(self, clips: torch.Tensor) -> torch.Tensor:
+        """Class scores of uint8 clips `(B, V, T, C, H, W)`: float `(B, V, K)` on the CPU."""
+        return self.logits_in_orders(clips, [None])[0]
+
+    @torch.inference_mode()
+    def logits_in_orders(self, clips: torch.Tensor, orders: Sequence[list[int] | None]) -> list[torch.Tensor]:
+        """As `logits`, with the frames of each clip in one order of indices after the other; None leaves them.
+
+        A network that encodes frames one by one does that once for all orders.
+        """
         inputs = self.clip_spec.normalise(clips.flatten(0, 1).to(self.device, non_blocking=True))
         with autocast(resolve_precision(self.precision, self.device), self.device):
-            scores = self.network(inputs)
-        return scores.float().softmax(dim=1).unflatten(0, clips.shape[:2]).mean(dim=1).cpu()
+            network = self.network
+            if len(orders) > 1 and isinstance(getattr(network, "backbone", None), FrameEncoder):
+                inputs, network = network.features(inputs), network.classify  # (B * V, T, F)
+            found = [network(inputs if order is None else inputs[:, order]) for order in orders]
+        return [scores.detach().float().unflatten(0, clips.shape[:2]).cpu() for scores in found]
 
 
 def load_checkpoint(path: Path | str) -> LoadedModel:

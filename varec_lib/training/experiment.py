@@ -1,7 +1,7 @@
 """The folder of one training run, and how to find it again.
 
 experiments/<experiment_name>_<YYYYmmdd-HHMMSS>/
-    config.json  launch.json  results.json  history.csv  plots/  tensorboard/
+    config.json  launch.json  results.json  history.csv  predictions/  plots/  tensorboard/
     checkpoints/best_model.safetensors  checkpoints/last/
 """
 
@@ -57,6 +57,10 @@ class Experiment:
     @property
     def best_checkpoint(self) -> Path:
         return self.folder / BEST
+
+    def predictions(self, split: str) -> Path:
+        """The file with the scores of the best model for a split of its own data, where somebody computed them."""
+        return self.folder / "predictions" / f"{split}.npz"
 
     @property
     def config(self) -> TrainConfig:

@@ -23,7 +23,7 @@ from varec_lib.config import TrainConfig
 from varec_lib.data.dataset import EvalClips, TrainBatch, make_loader
 from varec_lib.data.manifest import segments_of
 from varec_lib.data.store import FrameStore, file_of
-from varec_lib.evaluation.evaluate import clips_at_a_time
+from varec_lib.evaluation.apply import clips_at_a_time
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.files import check_room, filling, gigabytes, replacing
 from varec_lib.models.precision import autocast
@@ -66,8 +66,8 @@ class FeatureFeed(ClipFeed):
             features = torch.stack([_read(file) for file in self.val_files[start : start + VALIDATED]]).to(device)
             with autocast(self.precision, device):
                 scores = model.classify(features)
-            parts.append((np.arange(start, start + len(features)), scores.float().softmax(dim=1).cpu().numpy()))
-        return Predictions.gathered(self.split("val"), self.checkpoint.classes, parts, views=1)
+            parts.append((np.arange(start, start + len(features)), scores.float()[:, None].cpu().numpy()))
+        return Predictions.gathered(self.split("val"), self.checkpoint.classes, parts)
 
     def _stored(self, model: nn.Module, split: str, clips: Dataset, keys: list) -> list[Path]:
         """The files with the features of `clips[key]` for every key; computes those that are missing or damaged."""

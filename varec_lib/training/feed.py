@@ -18,7 +18,7 @@ from varec_lib.data.dataset import (
     make_loader,
 )
 from varec_lib.data.store import FrameStore
-from varec_lib.evaluation.evaluate import evaluation_loader, predict_batches, predict_table
+from varec_lib.evaluation.apply import evaluation_loader, predict_batches, predict_table
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import Checkpoint, LoadedModel
 from varec_lib.training.multigrid import Stage, stages_of
@@ -112,4 +112,4 @@ class ClipFeed:
                 self.frames("val"), self.checkpoint.clip_spec, batch_size=self.config.batch_size,
                 num_workers=self.config.num_workers,
             )  # fmt: skip
-        return predict_batches(self.loaded(model), self.val_loader, self.split("val"), progress=self.progress)
+        return predict_batches(self.loaded(model), self.val_loader, self.split("val"), progress=self.progress)[0]

@@ -117,6 +117,7 @@ def finish(
     if tested:
         results = outcome.results(config, tested)
         experiment.write_results(results)
+        tested.save(experiment.predictions("test"))
         low, high = results["test"]["top1_ci95"]
         print(f"test top-1 {results['test']['top1']:.3f} (95 % interval {low:.3f} to {high:.3f})")
     _draw(experiment.folder / "plots", outcome.history, tested)

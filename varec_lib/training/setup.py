@@ -18,7 +18,7 @@ from varec_lib.data.check import announce, check_videos, trainable
 from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.manifest import SPLITS, classes_of, load_manifest, video_keys
 from varec_lib.data.store import FrameStore
-from varec_lib.evaluation.evaluate import fit_novelty
+from varec_lib.evaluation.apply import fit_novelty
 from varec_lib.models.backbone import channels_last, prepare_backbone
 from varec_lib.models.checkpoint import Checkpoint, TrainingData
 from varec_lib.models.device import default_device, keep_freed_memory, use_tensor_cores

@@ -21,8 +21,8 @@ from varec_lib.data.dataset import VideoFiles, load_views
 from varec_lib.data.manifest import load_manifest, video_keys
 from varec_lib.data.store import FrameStore
 from varec_lib.errors import CheckpointError, ConfigError, DataError
-from varec_lib.evaluation.evaluate import evaluate_checkpoint, fit_novelty, predict_table, split_table
-from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
+from varec_lib.evaluation.apply import evaluate_checkpoint, fit_novelty, predict_table, published, split_table, views_of
+from varec_lib.models.checkpoint import Checkpoint, LoadedModel, load_checkpoint
 from varec_lib.training.loop import train
 
 QUIET = {"precision": "fp32", "progress": False}
@@ -84,7 +84,7 @@ import sys
 import numpy as np
 import pandas as pd
 from accelerate import PartialState
-from varec_lib.evaluation.evaluate import predict_table
+from varec_lib.evaluation.apply import predict_table
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.training.loop import train
 checkpoint, folder = sys.argv[1:]
@@ -162,6 +162,46 @@ def test_classes_that_the_checkpoint_does_not_know(tiny_checkpoint, tiny_stick_a
 def test_no_views(tiny_checkpoint, numbered_dataset):
     with pytest.raises(ConfigError, match=r"\bviews\b.*\b0\b"):
         evaluate_checkpoint(tiny_checkpoint, numbered_dataset, views=0, **QUIET)
+    with pytest.raises(ConfigError, match=r"\bcrops\b.*\b0\b"):
+        evaluate_checkpoint(tiny_checkpoint, numbered_dataset, crops=0, **QUIET)
+
+
+def test_views_and_crops_multiply(tiny_checkpoint, numbered_dataset):
+    found = evaluate_checkpoint(tiny_checkpoint, numbered_dataset, views=2, crops=3, **QUIET)
+    assert (found.logits.shape, found.views, found.crops) == ((6, 6, 3), 2, 3)
+    one = evaluate_checkpoint(tiny_checkpoint, numbered_dataset, views=2, **QUIET)
+    np.testing.assert_allclose(found.logits[:, 1::3], one.logits, rtol=1e-4, atol=1e-5)  # the crops in the middle
+
+
+def test_scores_that_are_no_numbers_are_named(tiny_checkpoint, numbered_dataset):
+    model = load_checkpoint(tiny_checkpoint)._replace(precision="fp32")
+    with torch.no_grad():
+        model.network.head[1].bias.fill_(torch.nan)
+    with pytest.raises(DataError, match=r"6 of 6 videos.*alpha.*not numbers"):
+        predict_table(model, split_table(numbered_dataset, "test", progress=False), progress=False)
+
+
+# The published protocols
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "side", "views"), [("r3d18", 16, 15, (112, 128), 5), ("i3d", 64, 25, (224, 256), 1)]
+)
+def test_published_protocols(name, frames, fps, side, views):
+    """Of R3D-18 that of torchvision's reference, of I3D that of the paper; the model keeps its own colours."""
+    checkpoint = Checkpoint(name, {}, ["a", "b"], ClipSpec(4, (32, 32), *IMAGENET))
+    model = published(LoadedModel(torch.nn.Linear(1, 1), checkpoint))
+    spec = model.clip_spec
+    assert (spec.num_frames, spec.fps, spec.sampling, spec.stride) == (frames, fps, "dense", 1)
+    assert (spec.frame_size, spec.crop_side, spec.short_side) == ((side[0],) * 2, side[1], side[1])
+    assert (spec.mean, spec.std) == IMAGENET
+    assert views_of(model, "published", None) == views and views_of(model, "published", 2) == 2
+    assert views_of(model, "own", None) == 1
+
+
+def test_a_model_without_a_published_protocol(tiny_checkpoint, numbered_dataset):
+    with pytest.raises(ConfigError, match=r"cnnlstm\b.*protocol.*r3d18 and i3d"):
+        evaluate_checkpoint(tiny_checkpoint, numbered_dataset, protocol="published", **QUIET)
 
 
 # Videos that a model was trained on
@@ -257,7 +297,7 @@ def test_more_batches_than_files_may_be_open(tiny_checkpoint, numbered_dataset):
         "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))\n"
         "from varec_lib.data.check import check_videos\n"
         "from varec_lib.data.manifest import load_manifest\n"
-        "from varec_lib.evaluation.evaluate import predict_table\n"
+        "from varec_lib.evaluation.apply import predict_table\n"
         "from varec_lib.models.checkpoint import load_checkpoint\n"
         "import pandas as pd\n"
         "model = load_checkpoint(sys.argv[1])\n"
