@@ -52,8 +52,8 @@ def experiment(numbered_dataset, store_dir, tmp_path_factory) -> Experiment:
 def test_experiment_folder_is_complete(experiment):
     files = {str(path.relative_to(experiment.folder)) for path in experiment.folder.rglob("*") if path.is_file()}
     assert {
-        "config.json", "results.json", "history.csv", "predictions/test.npz", "plots/training_curves.png", "plots/confusion_matrix.png",
-        "checkpoints/best_model.safetensors", "checkpoints/last/state.pt",
+        "config.json", "results.json", "history.csv", "predictions/test.npz", "plots/training_curves.png",
+        "plots/confusion_matrix.png", "checkpoints/best_model.safetensors", "checkpoints/last/state.pt",
     } <= files  # fmt: skip
     assert any(name.startswith("tensorboard/events.out.tfevents") for name in files)
     assert not any(name.endswith(".partial") for name in files)
