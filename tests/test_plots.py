@@ -24,7 +24,7 @@ HISTORY = pd.DataFrame(
     }
 )
 SCORES = pd.DataFrame({"recall": [0.9, 0.1, 0.5]}, index=["run", "walk", "jump"])
-TIME = pd.DataFrame({"all classes": [0.9, 0.5]}, index=["forward", "reversed"])
+TIME = pd.DataFrame({"all classes": [0.9, 0.5]}, index=["normal", "reversed"])
 COUNTS = pd.DataFrame({"train": [6, 4], "val": [2, 2], "test": [1, 3]}, index=["run", "walk"])
 CLIPS = [torch.full((frames, 3, 8, 12), value, dtype=torch.uint8) for frames, value in ((4, 0), (3, 200))]
 
@@ -49,8 +49,20 @@ def ticks(labels) -> list[str]:
         lambda: plots.time_orders({"cnnlstm": TIME}, "all classes", chance=0.5),
         lambda: plots.split_counts(COUNTS),
         lambda: plots.sampled_frames(30, {"uniform": [1, 10, 20]}),
+        lambda: plots.reliability(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 1.0]})),
+        lambda: plots.coverage(pd.DataFrame({"coverage": [0.5, 1.0], "accuracy": [1.0, 0.9]}), sure_above=(0.5, 1.0)),
     ],
-    ids=["film_strips", "training_curves", "confusion_matrix", "class_scores", "time_orders", "splits", "sampled"],
+    ids=[
+        "film_strips",
+        "training_curves",
+        "confusion_matrix",
+        "class_scores",
+        "time_orders",
+        "splits",
+        "sampled",
+        "reliability",
+        "coverage",
+    ],
 )
 def test_a_figure_comes_back_and_is_saved_as_png(draw, tmp_path):
     figure = draw()
@@ -92,8 +104,35 @@ def test_confusion_matrix_shows_shares_of_the_true_class():
 def test_confusion_matrix_of_many_classes_names_all_and_writes_no_numbers():
     names = [f"class {number}" for number in range(101)]
     axis = plots.confusion_matrix(np.eye(101, dtype=int), names).axes[0]
-    assert ticks(axis.get_yticklabels()) == names
+    assert sorted(ticks(axis.get_yticklabels())) == sorted(names)
     assert not axis.texts
+
+
+def test_classes_mistaken_for_one_another_are_neighbours_in_a_large_matrix():
+    counts, names = 10 * np.eye(30, dtype=int), [f"class {number}" for number in range(30)]
+    counts[2, 27] = counts[27, 2] = counts[11, 19] = 9
+    axis = plots.confusion_matrix(counts, names).axes[0]
+    shown = ticks(axis.get_yticklabels())
+    assert sorted(shown) == sorted(names) and ticks(axis.get_xticklabels()) == shown
+    for one, other in (("class 2", "class 27"), ("class 11", "class 19")):
+        assert abs(shown.index(one) - shown.index(other)) == 1
+    cells = axis.collections[0].get_array().reshape(30, 30)
+    assert cells[shown.index("class 11"), shown.index("class 19")] == pytest.approx(100 * 9 / 19)
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+def test_report_card_has_a_bar_and_a_row_per_order_and_not_too_many_classes(classes):
+    names = [f"class {number:02d}" for number in range(classes)]
+    recall = dict.fromkeys(names, 1.0)
+    card = {
+        "normal": {"top1": 1.0, "per_class": recall},
+        "half_speed": {"top1": 0.4, "per_class": recall | {names[-1]: 0.0}},
+    }
+    bars, cells = plots.report_card(card).axes
+    assert [bar.get_width() for bar in bars.patches] == [1.0, 0.4]
+    assert ticks(bars.get_yticklabels()) == ["normal", "half speed"]
+    shown = ticks(cells.get_xticklabels())
+    assert len(shown) == min(classes, 20) and shown[-1] == names[-1]
 
 
 def test_class_scores_go_from_low_to_high():

@@ -59,9 +59,15 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 
 def confusion_matrix(counts: np.ndarray, classes: list[str], *, title: str = "") -> Figure:
-    """Row-normalised confusion matrix `(K, K)`: true classes down, predicted ones across, shares in per cent."""
+    """Row-normalised confusion matrix `(K, K)`: true classes down, predicted ones across, shares in per cent.
+
+    More than 20 classes are put in an order in which those that are mistaken for one another are neighbours.
+    """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few = len(classes) <= 20
+    if not few:
+        order = _by_confusion(shares)
+        shares, classes = shares[np.ix_(order, order)], [classes[i] for i in order]
     side = max(4.2, 0.62 * len(classes)) if few else min(0.16 * len(classes), 18)
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(side + 1.0, side), layout="constrained")
@@ -76,6 +82,17 @@ def confusion_matrix(counts: np.ndarray, classes: list[str], *, title: str = "")
         if few:
             plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
         return figure
+
+
+def _by_confusion(shares: np.ndarray) -> np.ndarray:
+    """Places of classes such that those often mistaken for one another lie side by side (average linkage)."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    apart = 1 - np.clip(shares + shares.T, 0, 100) / 100
+    np.fill_diagonal(apart, 0)
+    apart = squareform(apart, checks=False)
+    return leaves_list(optimal_leaf_ordering(linkage(apart, "average"), apart))
 
 
 def class_scores(table: pd.DataFrame) -> Figure:
@@ -106,6 +123,33 @@ def time_orders(tables: dict[str, pd.DataFrame], column: str, *, chance: float |
             axis.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(0, 1.12), xlabel="", ylabel=f"top-1, {column}")
         axis.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.14))
+        return figure
+
+
+def reliability(table: pd.DataFrame, *, title: str = "") -> Figure:
+    """Accuracy against confidence, a point for each bin of `varec_lib.evaluation.calibration.reliability`."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
+        axis.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", label="perfectly calibrated")
+        axis.plot(table["confidence"], table["accuracy"], color=ACCENT, marker="o", label="this model")
+        for row in table.itertuples():
+            axis.plot([row.confidence] * 2, [row.confidence, row.accuracy], color=BAD, linewidth=1, alpha=0.6)
+        axis.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence", ylabel="share that is right", title=title)
+        axis.legend(frameon=False, loc="upper left")
+        return figure
+
+
+def coverage(table: pd.DataFrame, *, sure_above: tuple[float, float] | None = None) -> Figure:
+    """Accuracy of the most certain answers against their share; marks the (coverage, accuracy) of a threshold."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
+        axis.step(table["coverage"], table["accuracy"], where="post", color=ACCENT)
+        if sure_above:
+            axis.plot(*sure_above, color=GOOD, marker="D", linestyle="", label="answers that count as sure")
+            axis.legend(frameon=False, loc="lower left")
+        axis.set(xlim=(0, 1.03), xlabel="share of videos that are answered", ylabel="share of these that is right")
+        axis.set_ylim(min(0.5, table["accuracy"].min() - 0.05), 1.03)
+        axis.grid(alpha=0.25)
         return figure
 
 

@@ -13,6 +13,7 @@ from varec_lib.evaluation.metrics import (
     ENOUGH,
     NEVER_SURE,
     Predictions,
+    most_confused,
     per_class,
     report,
     selective,
@@ -69,6 +70,14 @@ def test_confusion_has_true_classes_in_rows(five):
 def test_confusion_keeps_classes_that_do_not_occur(predictions):
     only_a = predictions([[0.9, 0.05, 0.05]], ["a"])
     assert only_a.confusion().tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_most_confused_lists_the_mistakes_made_most_often(five, predictions):
+    assert most_confused(five).values.tolist() == [["a", "b", 1, 0.5], ["c", "b", 1, 0.5]]
+    assert len(most_confused(five, 1)) == 1
+    assert most_confused(five.only(["b"])).empty
+    table = most_confused(predictions([[0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]], list("aaac")))
+    assert table.values.tolist() == [["a", "b", 2, 2 / 3], ["c", "b", 1, 1], ["a", "c", 1, 1 / 3]]
 
 
 def test_loss_is_the_mean_negative_log_of_the_true_class(five):

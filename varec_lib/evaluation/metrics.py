@@ -151,6 +151,17 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(names, columns, strict=True)), index=predictions.classes)
 
 
+def most_confused(predictions: Predictions, count: int = 10) -> pd.DataFrame:
+    """The mistakes made most often: `true, predicted, videos`, and `share` of the videos of the true class."""
+    counts = predictions.confusion()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    wrong = [(shares[pair], counts[pair], pair) for pair in zip(*np.nonzero(counts), strict=True) if pair[0] != pair[1]]
+    wrong.sort(key=lambda mistake: (-mistake[1], -mistake[0], mistake[2]))
+    names = predictions.classes
+    rows = [(names[true], names[said], int(videos), float(share)) for share, videos, (true, said) in wrong[:count]]
+    return pd.DataFrame(rows, columns=["true", "predicted", "videos", "share"])
+
+
 def sure_above(predictions: Predictions, accuracy: float = 0.9) -> float:
     """The top probability from which on an answer may count as sure, fitted on validation videos (notebook 06).
 
