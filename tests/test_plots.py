@@ -145,7 +145,7 @@ def test_time_orders_have_a_bar_per_model_and_order():
     (axis,) = plots.time_orders({"cnnlstm": TIME, "r3d18": TIME / 2}, "all classes", chance=0.125).axes
     assert ticks(axis.get_xticklabels()) == ["cnnlstm", "r3d18"]
     assert [[bar.get_height() for bar in bars] for bars in axis.containers] == [[0.9, 0.45], [0.5, 0.25]]
-    assert set(ticks(axis.get_legend().get_texts())) == {"forward", "reversed", "chance"}
+    assert set(ticks(axis.get_legend().get_texts())) == {"normal", "reversed", "chance"}
     assert axis.get_ylabel() == "top-1, all classes"
 
 
