@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from varec_lib.cli import main
-from varec_lib.data.doctor import cleaned, diagnose
+from varec_lib.data.doctor import CARVED, cleaned, diagnose
 from varec_lib.data.duplicates import _agreement, near_copies
 from varec_lib.data.looks import Look, looks_of
 from varec_lib.data.manifest import load_manifest
@@ -289,6 +289,29 @@ def test_cleaned_lists_without_training_videos_are_not_recommended(tmp_path, wri
     assert main(["data", "check", str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--fix"]) == 1
     printed = capsys.readouterr().out
     assert "no training video" in printed and "varec train" not in printed
+
+
+def test_validation_carved_from_train_is_named_so_and_stays_in_the_training_list(tmp_path, write_video, ffmpeg, capsys):
+    listed = [f"{number}.mkv" for number in range(6)]
+    lines = "".join(f"{name},{'xy'[number % 2]}\n" for number, name in enumerate(listed)) + "gone.mkv,x\n"
+    small_set(tmp_path / "set", write_video, ffmpeg, train=lines, test="a.mp4,x\nagain.avi,y\n")
+    out = tmp_path / "out"
+    assert main(["data", "check", str(tmp_path / "set"), "--out", str(out), "--fix"]) == 1
+    assert CARVED in capsys.readouterr().out and CARVED in (out / "findings.html").read_text()
+    splits = findings(out).query("kind == 'codec'").set_index("video_name")["split"].to_dict()  # FFV1
+    carved = {os.path.basename(path) for path in load_manifest(tmp_path / "set", split="val")["path"]}
+    assert set(splits.values()) == {"train", CARVED}
+    assert splits == {name: CARVED if name in carved else "train" for name in listed}
+    assert not (out / "val.csv").exists()
+    assert {os.path.basename(path) for path in pd.read_csv(out / "train.csv")["video_name"]} == set(listed)
+
+
+def test_a_listed_validation_split_is_kept_and_named_as_ever(tmp_path, write_video, ffmpeg):
+    train = "0.mkv,x\n1.mkv,y\n2.mkv,y\n"
+    small_set(tmp_path / "set", write_video, ffmpeg, train=train, val="3.mkv,x\n4.mkv,y\n", test="5.mkv,y\n")
+    main(["data", "check", str(tmp_path / "set"), "--out", str(tmp_path / "out"), "--fix"])
+    assert set(findings(tmp_path / "out").query("kind == 'codec'")["split"]) == {"train", "val", "test"}
+    assert len(pd.read_csv(tmp_path / "out" / "val.csv")) == 2
 
 
 def test_labels_that_lists_spell_differently_are_diagnosed_and_mended(tmp_path, write_video, ffmpeg):

@@ -39,7 +39,6 @@ class Options(Settings):
 
 def run(options: Options) -> int:
     """Prints what a dataset holds and what is wrong with it; 1 where there are errors."""
-    from varec_lib.data.check import summary
     from varec_lib.data.doctor import diagnose, write_findings
     from varec_lib.data.findings import verdict
 
@@ -49,7 +48,7 @@ def run(options: Options) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     found = diagnose(options.data, ucf_split=options.ucf_split)
     good, bad = found.good, found.bad
-    print(summary(good).to_string())
+    print(found.counts().to_string())
     if len(good):
         frames = f"{good['frames'].min()} to {good['frames'].max()} frames"
         print(f"\n{len(good)} usable videos, {frames}, {good['group'].nunique()} groups")

@@ -21,17 +21,26 @@ from varec_lib.errors import VideoError
 from varec_lib.files import replacing
 from varec_lib.html import film_strip, write_page
 
+CARVED = "val (carved from train)"  # how the doctor names validation rows that the lists have in train
 SHOWN = 24  # findings of a kind on the page
 STRIP, STRIP_HEIGHT = 4, 72  # frames, pixels
 
 
 class Diagnosis(NamedTuple):
-    """A dataset's usable rows, the others with their `problem`, all findings, and the looks of its videos by path."""
+    """A dataset's usable rows, the others with their `problem`, all findings, and the looks of its videos by path.
+
+    Where the dataset lists no validation split, it is `carved` out of train, and findings call it `CARVED`.
+    """
 
     good: pd.DataFrame
     bad: pd.DataFrame
     findings: list[Finding]
     looks: dict[str, Look]
+    carved: bool
+
+    def counts(self) -> pd.DataFrame:
+        """Usable videos per class and split, as `summary`."""
+        return summary(self.good).rename(columns={"val": CARVED} if self.carved else {})
 
 
 def diagnose(data_dir: Path | str, *, ucf_split: int = 1, progress: bool = True) -> Diagnosis:
@@ -42,7 +51,10 @@ def diagnose(data_dir: Path | str, *, ucf_split: int = 1, progress: bool = True)
     seen = good[good["path"].isin(looks)].reset_index(drop=True)
     copies = _copies(seen, looks, progress)
     deep = [*_of_looks(seen, looks), *_same(seen, looks), *copies, *_short(good), *_told(seen, looks)]
-    return Diagnosis(good, bad, in_order(quick_findings(good, bad) + deep), looks)
+    findings, carved = in_order(quick_findings(good, bad) + deep), listed.attrs.get("carved", False)
+    if carved:
+        findings = [finding._replace(split=finding.split.replace("val", CARVED)) for finding in findings]
+    return Diagnosis(good, bad, findings, looks, carved)
 
 
 def _of_looks(table: pd.DataFrame, looks: dict[str, Look]) -> Iterator[Finding]:
@@ -102,7 +114,8 @@ def cleaned(diagnosis: Diagnosis) -> pd.DataFrame:
     """The usable rows without what is wrong for certain: labels in one spelling, each video once, and none under two.
 
     Of what is in several splits, also as a copy with the same label, the rows for testing stay. Groups in several
-    splits stay as they are, and so do copies that were given different labels.
+    splits stay as they are, and so do copies that were given different labels. Carved validation rows are training
+    rows again, as the dataset lists them.
     """
     looks = diagnosis.looks
     table = diagnosis.good[diagnosis.good["path"].isin(looks)].reset_index(drop=True)
@@ -118,6 +131,8 @@ def cleaned(diagnosis: Diagnosis) -> pd.DataFrame:
             both = table[table["content"].isin([looks[path].digest for path in (finding.video_name, finding.other)])]
             if both["label"].nunique() == 1:
                 table = table.drop(both.index[both["rank"] < both["rank"].max()])
+    if diagnosis.carved:
+        table["split"] = table["split"].replace("val", "train")
     return table.sort_index()[list(diagnosis.good)]
 
 
@@ -143,7 +158,7 @@ def write_findings(diagnosis: Diagnosis, data_dir: Path, folder: Path) -> None:
     table = pd.DataFrame(rows, columns=["severity", "kind", "video_name", "split", "detail"])
     with replacing(folder / "findings.csv") as partial:
         table.to_csv(partial, index=False)
-    counts = summary(diagnosis.good)
+    counts = diagnosis.counts()
     write_page(
         folder / "findings.html",
         "findings.html",

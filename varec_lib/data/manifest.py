@@ -48,8 +48,9 @@ def load_manifest(
     seconds may cut many clips out of one video, and `fps` is that of folders of pictures; the Kaggle UCF-101 layout
     (`archive/`, CSVs of `clip_name,clip_path,label`, whose paths may be those of another machine); UCF-101 and HMDB51
     themselves with their official lists, of which `ucf_split` (1 to 3) is used. Where no validation list exists, about
-    15 % of the training groups become it, always the same ones. A list that is not asked for need not be there. Raises
-    `DataError` that names file and row; `lenient`, classes may lack training videos, and validation its rows.
+    15 % of the training groups become it, always the same ones, and `carved` is among the table's `attrs`. A list that
+    is not asked for need not be there. Raises `DataError` that names file and row; `lenient`, classes may lack training
+    videos, and validation its rows.
     """
     root = Path(data_dir).expanduser().resolve()
     if not root.is_dir():
@@ -80,6 +81,7 @@ def load_manifest(
     if not len(val):
         with suppress(DataError) if lenient else nullcontext():
             table.loc[validation_rows(table), "split"] = "val"
+            table.attrs["carved"] = True
     if split is None and (note := ucf101.note_on_siblings(root, table)):
         print(note)
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
