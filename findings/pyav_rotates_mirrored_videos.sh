@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
 # PyAV 18.1.0 says that a mirrored video is turned by 180 degrees, and that one turned upside down by a flip is not.
 #
-# Phones' front cameras, and editors, mirror a video by its display matrix alone. `VideoFrame.rotation` tells of that
-# matrix an angle and nothing else. For a picture mirrored left to right it says -180: a reader that turns pictures by it
-# shows people on their heads. For one flipped top to bottom it says 0. `ffmpeg` shows both as they are meant. The matrix
-# itself is in `frame.side_data["DISPLAYMATRIX"]` (nine int32), and is right.
-# Seen: rotation -180 for hflip, 0 for vflip, with matrices whose first numbers are -1 0 0 1 and 1 0 0 -1 (times 65536).
-#
-# Needs Python 3.11 or newer. Fails where PyAV behaves otherwise.
+# Versions: av 18.1.0 (its wheels bundle FFmpeg 8.1.2), numpy 2.3.5.
+# Behaviour: phones' front cameras, and editors, mirror a video by its display matrix alone. `VideoFrame.rotation`
+#   reduces that matrix to an angle: -180 for a picture mirrored left to right, so that a reader that turns pictures by
+#   it shows people on their heads, and 0 for one flipped top to bottom. `ffmpeg` shows both as they are meant. The
+#   matrix itself is in `frame.side_data["DISPLAYMATRIX"]` (nine int32, here divided by 65536), and is right.
+# Seen (output seen):
+#   av 18.1.0: upright  rotation     0, matrix (1, 0, 0, 1)
+#   av 18.1.0: hflip    rotation  -180, matrix (-1, 0, 0, 1)
+#   av 18.1.0: vflip    rotation     0, matrix (1, 0, 0, -1)
+# Needs: Python 3.11 or newer, a minute. Exits with 0 if it is still so, 1 if the behaviour changed, 2 if pip fails.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check av==18.1.0 numpy==2.3.5 2>/dev/null
+venv/bin/pip install --quiet --disable-pip-version-check av==18.1.0 numpy==2.3.5 2>pip.log || { cat pip.log; exit 2; }
 
-venv/bin/python - <<'PYTHON'
+if ! venv/bin/python - <<'PYTHON'
 import av
 import numpy as np
 
@@ -39,3 +42,7 @@ assert seen["upright"] == (0, (1, 0, 0, 1))
 assert seen["hflip"] == (-180, (-1, 0, 0, 1)), "a mirrored video is not said to be upside down any more"
 assert seen["vflip"] == (0, (1, 0, 0, -1)), "a flipped video is not said to be upright any more"
 PYTHON
+then
+    echo "changed: PyAV gives another rotation or matrix for mirrored and flipped videos than described above."
+    exit 1
+fi
