@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from varec_lib.data import check, facts
 from varec_lib.data.check import check_videos
+from varec_lib.data.looks import looks_of
 from varec_lib.data.video import VideoInfo, probe
 
 
@@ -131,3 +133,36 @@ def test_another_reader_finds_facts_of_its_own(table, opened, monkeypatch):
 def test_all_facts_are_columns_of_a_checked_table(table):
     good, _ = check_videos(table, progress=False)
     assert {field.name for field in fields(VideoInfo)} - {"problem"} <= set(good)
+
+
+def rows_of(index: Path) -> list[tuple]:
+    """How many rows each table of the index has."""
+    with closing(sqlite3.connect(index)) as opened:
+        return [opened.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in facts.TABLES]
+
+
+def test_what_was_not_used_for_long_is_forgotten(table, opened, index, monkeypatch):
+    kept, gone = table.iloc[:1], table.iloc[1:3]
+    looks_of(table.iloc[:3], progress=False)
+    assert rows_of(index) == [3, 3, 3]
+    start = facts._today()
+    monkeypatch.setattr(facts, "_today", lambda: start + facts.KEPT_DAYS - 1)
+    check_videos(kept, progress=False)
+    looks_of(kept, progress=False)
+    check_videos(table.iloc[3:], progress=False)  # a new video, on a day that is early enough for all
+    assert rows_of(index) == [4, 3, 4]
+    monkeypatch.setattr(facts, "_today", lambda: start + facts.KEPT_DAYS + 1)
+    facts.add_rows("looks", [("another", b"", b"", 0)])
+    assert rows_of(index) == [2, 2, 3]
+    opened.clear()
+    check_videos(table, progress=False)
+    assert sorted(opened) == sorted(map(os.path.basename, gone["path"]))
+
+
+def test_an_index_of_before_uses_were_noted_is_read(table, opened, index):
+    check_videos(table, progress=False)
+    with closing(sqlite3.connect(index)) as older:
+        older.execute("DROP TABLE used")
+    opened.clear()
+    check_videos(table, progress=False)
+    assert not opened and rows_of(index) == [4, 0, 4]

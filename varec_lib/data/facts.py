@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import islice
@@ -20,7 +21,10 @@ from varec_lib.data.frame_folder import state_of
 from varec_lib.data.video import VideoInfo
 
 READER = 1  # raise it when the reader finds other facts
-TABLES = {"videos": "facts TEXT, times BLOB", "looks": "digest BLOB, pictures BLOB, facts INTEGER"}
+# `used` is a table by itself, because older versions of the library read all columns of the others.
+TABLES = {"videos": "facts TEXT, times BLOB", "looks": "digest BLOB, pictures BLOB, facts INTEGER",
+          "used": "day INTEGER"}  # fmt: skip
+KEPT_DAYS, NOTED_DAYS = 180, 30  # rows are deleted that long after their last use, which is noted only so often
 AT_ONCE = 200  # videos: what was examined before Ctrl-C is known the next time
 WAIT_S = 30.0  # for another process that writes
 
@@ -69,19 +73,34 @@ def remember(facts: dict[str, VideoInfo]) -> None:
 def rows(table: str, keys: Iterable[str]) -> list[tuple]:
     """The rows of a table of the index with these keys; none where it cannot be read."""
     found, keys = [], list(keys)
-    with suppress(sqlite3.Error, OSError), closing(_opened()) as index:
+    with suppress(sqlite3.Error, OSError), closing(_opened()) as index, index:
         for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):
             marks = ",".join("?" * len(some))
             found += index.execute(f"SELECT * FROM {table} WHERE key IN ({marks})", some)
+        lately = {key for (key,) in index.execute("SELECT key FROM used WHERE day > ?", (_today() - NOTED_DAYS,))}
+        _note_use(index, (key for key, *_ in found if key not in lately))
     return found
 
 
 def add_rows(table: str, new: list[tuple]) -> None:
-    """Adds rows, each with its key first, or replaces them. Does without an index."""
+    """Adds rows, each with its key first, or replaces them, and deletes those long unused. Does without an index."""
     if not new:
         return
     with suppress(sqlite3.Error, OSError), closing(_opened()) as index, index:
         index.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(new[0]))})", new)
+        _note_use(index, (key for key, *_ in new))
+        for each in TABLES:  # `used` is the last
+            unused = "SELECT key FROM used WHERE day < ?"
+            index.execute(f"DELETE FROM {each} WHERE key IN ({unused})", (_today() - KEPT_DAYS,))
+
+
+def _note_use(index: sqlite3.Connection, keys: Iterable[str]) -> None:
+    """Notes that these rows are used today; locks the index for writing only if there are some."""
+    index.executemany("INSERT OR REPLACE INTO used VALUES (?, ?)", [(key, _today()) for key in keys])
+
+
+def _today() -> int:
+    return int(time.time() // 86400)
 
 
 def _opened() -> sqlite3.Connection:
