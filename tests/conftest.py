@@ -1,6 +1,7 @@
-"""Shared fixtures: real video files whose every frame is known, small datasets made of them, a checkpoint."""
+"""Shared fixtures: real videos whose every frame is known, small datasets of them, a checkpoint, a browser."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -27,6 +28,9 @@ from varec_lib.models.registry import build_model
 from varec_lib.models.weights import fetch, weights_for
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would ours
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 FOURCC = {".mkv": "FFV1", ".avi": "MJPG", ".mp4": "mp4v"}  # .mkv is lossless
 BITS = 8
 DEFAULT_DURATION, VOID = b"\x23\xe3\x83\x84", b"\xec\x86\x00\x00"  # the first 4 of 8 bytes in a WebM
@@ -210,3 +214,39 @@ def record(tmp_path_factory, write_video, ffmpeg) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program of a Chromium, where this machine has one."""
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on this machine: `apt install chromium` brings one, or any Chrome")
+
+
+@pytest.fixture(scope="session")
+def playwright():
+    """Playwright, which drives the browser."""
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def launch(playwright, chromium) -> Iterator[Callable]:
+    """`launch(*flags)`: a real browser, by default with a camera that nobody needs to allow."""
+    browsers = []
+
+    def start(*flags: str):
+        browsers.append(playwright.chromium.launch(executable_path=chromium, args=[*QUIET, *(flags or CAMERA)]))
+        return browsers[-1]
+
+    yield start
+    for browser in browsers:
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    """One for all tests that need nothing special."""
+    return launch()

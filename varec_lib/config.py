@@ -19,6 +19,7 @@ from varec_lib.files import write_text
 
 # Where `make course` and the notebooks keep things: the folder that holds notebooks/ and varec_lib/.
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+BEST = Path("checkpoints") / "best_model.safetensors"  # where an experiment folder has its best model
 
 ON_RESUME = "a resumed run may change it: it does not alter what the saved state means"
 Count = Annotated[int, Interval(ge=1, lt=2**32)]

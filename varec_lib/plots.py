@@ -1,14 +1,17 @@
 """Every picture of the course, one function each, returning a matplotlib `Figure`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    import torch
 
 ACCENT, MUTED, GOOD, BAD = "#2f6db3", "#9aa5b1", "#2e8b57", "#c0392b"
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 11}
@@ -23,7 +26,7 @@ def save(figure: Figure, path: Path | str) -> Path:
     return path
 
 
-def film_strips(clips: list[torch.Tensor], titles: list[str], *, frame_width: float = 1.0) -> Figure:
+def film_strips(clips: "list[torch.Tensor]", titles: list[str], *, frame_width: float = 1.0) -> Figure:
     """One row of frames per uint8 clip `(T, C, H, W)`, the title to its left; time runs to the right."""
     longest = max(len(clip) for clip in clips)
     height, width = clips[0].shape[-2:]

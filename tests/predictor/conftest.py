@@ -1,7 +1,6 @@
 """What the tests of the predictor share: a trained model, a browser, and the two places where the page is shown."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,9 +21,6 @@ from varec_lib.models.checkpoint import load_checkpoint, save_checkpoint
 from varec_lib.training.experiment import latest_experiment
 from varec_lib.training.loop import train
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
-CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 START_S = 120
 WAIT_MS = 60_000
 
@@ -54,42 +50,6 @@ def tiny_experiments(tiny_stick_actions, tmp_path_factory) -> Path:
         metrics = checkpoint.metrics | {"val_top1": top1, "val_videos": 40}
         save_checkpoint(best, network, replace(checkpoint, metrics=metrics))
     return folder / "experiments"
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The program of a Chromium, where this machine has one."""
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no Chromium on this machine: `apt install chromium` brings one, or any Chrome")
-
-
-@pytest.fixture(scope="session")
-def playwright():
-    """Playwright, which drives the browser."""
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as driver:
-        yield driver
-
-
-@pytest.fixture(scope="session")
-def launch(playwright, chromium) -> Iterator[Callable]:
-    """`launch(*flags)`: a real browser, by default with a camera that nobody needs to allow."""
-    browsers = []
-
-    def start(*flags: str):
-        browsers.append(playwright.chromium.launch(executable_path=chromium, args=[*QUIET, *(flags or CAMERA)]))
-        return browsers[-1]
-
-    yield start
-    for browser in browsers:
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def browser(launch):
-    """One for all tests that need nothing special."""
-    return launch()
 
 
 def free_port() -> int:

@@ -21,10 +21,9 @@ from forks import Forked, ForkServer
 from safetensors.torch import load_file
 from torch import nn
 
-from varec_lib.config import TrainConfig
+from varec_lib.config import BEST, TrainConfig
 from varec_lib.data.dataset import Frames, VideoFiles
 from varec_lib.data.store import StoredFrames
-from varec_lib.models.checkpoint import BEST
 from varec_lib.models.registry import load_plugin, register_model
 from varec_lib.training.experiment import Experiment
 from varec_lib.training.loop import Trainer, train

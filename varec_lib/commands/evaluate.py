@@ -34,6 +34,8 @@ class Options(Settings):
     """Clips as in the training, or those of the model's published protocol (R3D-18 and I3D)."""
     report_card: bool = False
     """Also play the clips in eight other orders: does the model look at time?"""
+    report: bool = False
+    """Also write report.html into the experiment folder, with the report card and with validation videos."""
     batch_size: Count = 32
     """Clips at a time; fewer where they are large."""
     num_workers: Whole = 2
@@ -64,25 +66,32 @@ def run(options: Options) -> int:
         raise ConfigError("--model goes with --zero_shot; a checkpoint says itself which model it is.")
     if options.report_card and options.zero_shot:
         raise ConfigError("--report_card goes with a checkpoint, not with --zero_shot.")
+    options.report_card |= options.report
     if options.plugin:
         load_plugin(options.plugin)
     made_possible(options.csv)
     with notes_aside(options.json):
         data, own = _dataset(options)
+        if options.report and (own is None or options.split != "test"):
+            raise ConfigError("--report goes with an experiment folder that is tested on its own test videos.")
         orders = _evaluated(options, data)
     predictions = orders["normal"][0]
     if options.csv:
         predictions.as_table().to_csv(options.csv, index=False)
-    results = report(predictions) | ({"temporal": temporal_report(orders)} if options.report_card else {})
+    results = report(predictions)
+    if options.report_card:
+        results |= {"temporal": temporal_report(orders), "temporal_words": in_words(orders)}
     if options.json:
         print(json.dumps(results))
     else:
         _print(predictions, results, options)
     if options.report_card and not options.json:
         table = time_table(orders, twins_of(predictions.classes))
-        print("", table.round(3).to_string(), "", *in_words(orders), sep="\n")
+        print("", table.round(3).to_string(), "", *results["temporal_words"], sep="\n")
     with notes_aside(options.json):
         _keep(own, predictions, results, options)
+        if options.report:
+            _report(own, options)
     return 0
 
 
@@ -123,10 +132,21 @@ def _keep(own: Any, predictions: Any, results: dict[str, Any], options: Options)
         if options.report_card and options.split == "test" and (own.folder / "results.json").is_file():
             from varec_lib import plots  # matplotlib, which a plain evaluation needs not
 
-            own.write_results(own.results | {"temporal": results["temporal"]})
+            own.write_results(own.results | {name: results[name] for name in ("temporal", "temporal_words")})
             plots.save(plots.report_card(results["temporal"]), own.folder / "plots" / "report_card.png")
     except OSError as error:
         print(f"{own.folder}: nothing is kept there, it cannot be written ({error.strerror}).")
+
+
+def _report(own: Any, options: Options) -> None:
+    from varec_lib.commands import report
+    from varec_lib.evaluation.apply import evaluate_checkpoint
+
+    if not own.predictions("val").is_file():
+        how = {name: getattr(options, name) for name in ("views", "crops", "batch_size", "num_workers", "precision")}
+        found = evaluate_checkpoint(options.checkpoint, own.config.data_dir, split="val", **how)
+        found.save(own.predictions("val"))
+    report.run(report.Options(own.folder))
 
 
 def _dataset(options: Options) -> tuple[Path, Any]:

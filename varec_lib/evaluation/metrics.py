@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-import torch
+from scipy.special import softmax
 
 from varec_lib.errors import DataError
 from varec_lib.files import replacing
@@ -75,14 +75,7 @@ class Predictions:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Softmax averaged over the clips of each video `(N, K)`: what the answer for a video is."""
-        return torch.from_numpy(self.logits).softmax(dim=2).mean(dim=1).numpy()
-
-    @property
-    def clips(self) -> "Predictions":
-        """Every clip as if it were a video: what papers call clip accuracy, as against video accuracy."""
-        clips = self.logits.shape[1]
-        table = self.table.loc[self.table.index.repeat(clips)].reset_index(drop=True)
-        return Predictions(table, self.classes, self.logits.reshape(-1, 1, self.logits.shape[2]))
+        return averaged(self.logits)
 
     @property
     def targets(self) -> np.ndarray:
@@ -101,12 +94,17 @@ class Predictions:
 
     def top_k(self, k: int) -> float:
         """Share of videos whose true class is among the k most probable; k is capped at the number of classes."""
-        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]  # between equals the first, as argmax
-        return float((best == self.targets[:, None]).any(axis=1).mean())
+        return _among_first(self.probabilities, self.targets, k)
 
-    def loss(self) -> float:
-        """Mean negative log-likelihood of the true classes."""
-        return float(-np.log(self.probabilities[np.arange(len(self.table)), self.targets] + 1e-12).mean())
+    def clip_top_k(self, k: int) -> float:
+        """As `top_k`, with every clip by itself: what papers call clip accuracy, as against video accuracy."""
+        clips = self.logits.transpose(1, 0, 2)
+        return float(np.mean([_among_first(scores, self.targets, k) for scores in clips]))
+
+    def loss(self, temperature: float = 1.0) -> float:
+        """Mean negative log-likelihood of the true classes, with scores divided by a temperature."""
+        shares = self.probabilities if temperature == 1 else averaged(self.logits, temperature)
+        return float(-np.log(shares[np.arange(len(self.table)), self.targets] + 1e-12).mean())
 
     def confusion(self) -> np.ndarray:
         """Counts `(K, K)`: rows are true classes, columns predicted ones."""
@@ -149,6 +147,20 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
     )
     names = ["precision", "recall", "f1", "videos"]
     return pd.DataFrame(dict(zip(names, columns, strict=True)), index=predictions.classes)
+
+
+def averaged(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of scores `(N, V, K)` divided by a temperature, averaged over the clips of each video `(N, K)`."""
+    parts = np.array_split(logits, len(logits) // 512 + 1)  # the softmax of all at once is as large as the scores
+    return np.concatenate([softmax(part / temperature, axis=2).mean(axis=1) for part in parts])
+
+
+def _among_first(scores: np.ndarray, targets: np.ndarray, k: int) -> float:
+    """Share of rows `(N, K)` whose target is among the k highest; of equals the first comes first, as for argmax."""
+    targets = targets[:, None]
+    true = np.take_along_axis(scores, targets, axis=1)
+    before = np.arange(scores.shape[1]) < targets
+    return float((((scores > true) | ((scores == true) & before)).sum(axis=1) < k).mean())
 
 
 def most_confused(predictions: Predictions, count: int = 10) -> pd.DataFrame:
@@ -221,8 +233,8 @@ def report(predictions: Predictions, threshold: float | None = None) -> dict[str
         "top1": predictions.top_k(1),
         "top5": predictions.top_k(k),
         "top5_counts_classes": k,
-        "clip_top1": predictions.clips.top_k(1),
-        "clip_top5": predictions.clips.top_k(k),
+        "clip_top1": predictions.clip_top_k(1),
+        "clip_top5": predictions.clip_top_k(k),
         "top1_ci95": list(top1_interval(predictions)),
         "accepted": None if unlike is None else 1 - float(unlike.mean()),
         "per_class": per_class(predictions).to_dict(orient="index"),

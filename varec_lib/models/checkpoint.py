@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import varec_lib
+from varec_lib.config import BEST
 from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import CheckpointError
 from varec_lib.files import replacing
@@ -25,7 +26,6 @@ from varec_lib.models.precision import autocast, resolve_precision, warn_if_imit
 from varec_lib.models.registry import build_model
 
 FORMAT = 2
-BEST = Path("checkpoints") / "best_model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import nn
 
-from varec_lib.config import TrainConfig
+from varec_lib.config import BEST, TrainConfig
 from varec_lib.errors import ConfigError
 from varec_lib.files import write_text
-from varec_lib.models.checkpoint import BEST, load_checkpoint
+
+if TYPE_CHECKING:  # what reads results alone does not wait for torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ class Experiment:
         """Lines of `history.csv`."""
         return len(self.history) if (self.folder / "history.csv").exists() else 0
 
-    def load_best(self) -> nn.Module:
+    def load_best(self) -> "nn.Module":
         """The best model, in evaluation mode on the CPU."""
+        from varec_lib.models.checkpoint import load_checkpoint
+
         return load_checkpoint(self.best_checkpoint).network
 
     def write_results(self, results: dict[str, Any]) -> None:
