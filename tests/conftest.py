@@ -11,6 +11,8 @@ from pathlib import Path
 # Before torch is imported, and for all processes that tests start: with threads of its own per core, PyTorch takes
 # five times as long for a step as soon as another process is at work, and tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where there are two threads after all, the one that is done sleeps: waiting in a loop, it keeps others from working.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
 import numpy as np
