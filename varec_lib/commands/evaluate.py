@@ -116,7 +116,7 @@ def _print(predictions: Any, results: dict[str, Any], options: Options) -> None:
     seen = f"{results['views']} view(s) and {results['crops']} crop(s) each"
     print(
         f"\n{results['num_videos']} videos of {options.split}, {seen}\n"
-        f"top-1 {results['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over groups)   "
+        f"top-1 {results['top1']:.3f} (95 % interval {low:.3f} to {high:.3f}, by groups)   "
         f"top-{k} {results['top5']:.3f}"
     )
     if predictions.logits.shape[1] > 1:

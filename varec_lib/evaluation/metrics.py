@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from varec_lib.errors import DataError
+from varec_lib.evaluation.intervals import share_interval, wilson_interval
 from varec_lib.files import replacing
 
 NEVER_SURE = 1.0  # the threshold of a model to be trusted with nothing: only a probability rounded to 1 reaches it
@@ -125,28 +126,30 @@ class Predictions:
         )
 
 
-def top1_interval(predictions: Predictions, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of top-1, drawing whole groups with replacement.
+def top1_interval(predictions: Predictions) -> tuple[float, float]:
+    """95 % interval of top-1 that counts with clips of a group resembling each other (`share_interval`)."""
+    return _interval(predictions.predicted == predictions.targets, predictions.table["group"])
 
-    Clips of one group resemble each other, so drawing single videos would promise too much.
-    """
-    hits = pd.Series(predictions.predicted == predictions.targets).groupby(predictions.table["group"].to_numpy())
-    correct, counts = hits.sum().to_numpy(float), hits.size().to_numpy(float)
-    picks = np.random.default_rng(seed).integers(len(counts), size=(draws, len(counts)))
-    shares = correct[picks].sum(axis=1) / counts[picks].sum(axis=1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)
+
+def _interval(right: np.ndarray, groups: pd.Series) -> tuple[float, float]:
+    by_group = pd.Series(right).groupby(groups.to_numpy())
+    return share_interval(by_group.sum().to_numpy(int), by_group.size().to_numpy())
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """Precision, recall, F1 and number of videos of every class."""
+    """Precision, recall, F1 and number of videos of every class, and from where to where recall is likely (95 %)."""
     from sklearn.metrics import precision_recall_fscore_support
 
     columns = precision_recall_fscore_support(
         predictions.targets, predictions.predicted, labels=range(len(predictions.classes)), zero_division=0.0
     )
     names = ["precision", "recall", "f1", "videos"]
-    return pd.DataFrame(dict(zip(names, columns, strict=True)), index=predictions.classes)
+    right, groups = predictions.predicted == predictions.targets, predictions.table["group"]
+    own = [predictions.targets == number for number in range(len(predictions.classes))]
+    intervals = pd.DataFrame(
+        [_interval(right[rows], groups[rows]) for rows in own], columns=["recall_low", "recall_high"]
+    )
+    return pd.DataFrame(dict(zip(names, columns, strict=True))).join(intervals).set_axis(predictions.classes)
 
 
 def averaged(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -193,14 +196,6 @@ def sure_above(predictions: Predictions, accuracy: float = 0.9) -> float:
     tells = wilson_interval(correct, videos)[0] > own if own < accuracy else np.full(len(videos), True)
     enough = levels[((correct / videos >= accuracy) & (videos >= ENOUGH) & tells)[::-1]]
     return float(enough[0]) if len(enough) else NEVER_SURE
-
-
-def wilson_interval(right: np.ndarray | int, videos: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a share of which `right` of `videos` were counted (Wilson 1927); not for groups of videos."""
-    z, share = 1.96, np.asarray(right) / videos
-    middle = share + z * z / (2 * videos)
-    half = z * np.sqrt(share * (1 - share) / videos + (z / (2 * videos)) ** 2)
-    return (middle - half) / (1 + z * z / videos), (middle + half) / (1 + z * z / videos)
 
 
 def sure_answers(predictions: Predictions, threshold: float) -> tuple[int, int]:

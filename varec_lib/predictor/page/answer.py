@@ -14,7 +14,7 @@ import torch
 from varec_lib.data.findings import cut_short
 from varec_lib.data.preview import Preview
 from varec_lib.data.video import damage
-from varec_lib.evaluation.metrics import wilson_interval
+from varec_lib.evaluation.intervals import wilson_interval
 from varec_lib.predictor.page.samples import as_jpeg
 from varec_lib.predictor.predict import Predictor
 from varec_lib.predictor.sandbox import GuardedVideo, Limits

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from varec_lib.errors import CheckpointError, ConfigError
-from varec_lib.evaluation.metrics import wilson_interval
+from varec_lib.evaluation.intervals import wilson_interval
 from varec_lib.models.checkpoint import Checkpoint, read_description
 from varec_lib.models.pretrained import CLASSIFIERS, kinetics_classes
 from varec_lib.models.weights import Weights, arrived, cached_file, weights_for
