@@ -27,6 +27,13 @@ SCORES = pd.DataFrame({"recall": [0.9, 0.1, 0.5]}, index=["run", "walk", "jump"]
 TIME = pd.DataFrame({"all classes": [0.9, 0.5]}, index=["normal", "reversed"])
 COUNTS = pd.DataFrame({"train": [6, 4], "val": [2, 2], "test": [1, 3]}, index=["run", "walk"])
 CLIPS = [torch.full((frames, 3, 8, 12), value, dtype=torch.uint8) for frames, value in ((4, 0), (3, 200))]
+COMPARED = pd.DataFrame(
+    {
+        "top1": [0.7, 0.9], "low": [0.6, 0.8], "high": [0.8, 0.95], "difference": [np.nan, 0.2],
+        "difference_low": [np.nan, 0.1], "difference_high": [np.nan, 0.3], "mcnemar_p": [np.nan, 1e-5],
+    },
+    index=["average", "lstm"],
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +57,7 @@ def ticks(labels) -> list[str]:
         lambda: plots.split_counts(COUNTS),
         lambda: plots.sampled_frames(30, {"uniform": [1, 10, 20]}),
         lambda: plots.reliability(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 1.0]})),
+        lambda: plots.compared(COMPARED),
         lambda: plots.coverage(pd.DataFrame({"coverage": [0.5, 1.0], "accuracy": [1.0, 0.9]}), sure_above=(0.5, 1.0)),
     ],
     ids=[
@@ -61,6 +69,7 @@ def ticks(labels) -> list[str]:
         "splits",
         "sampled",
         "reliability",
+        "compared",
         "coverage",
     ],
 )
@@ -183,3 +192,10 @@ def test_ladder_has_a_bar_per_rung_with_its_interval_and_says_what_was_not_measu
     assert [text.get_text() for text in axis.texts] == ["0.50   300 s", "not measured: no network", "0.90   120 s"]
     (axis,) = plots.ladder(LADDER.assign(on=["CPU, fp32", float("nan"), "CPU, fp32"])).axes
     assert axis.get_xlabel().endswith("(CPU, fp32)")
+
+
+def test_compared_has_a_point_per_model_and_says_how_probable_chance_is():
+    left, right = plots.compared(COMPARED).axes
+    assert ticks(left.get_yticklabels()) == ["average", "lstm"]
+    assert left.lines[0].get_xdata().tolist() == [0.7, 0.9]
+    assert [text.get_text() for text in right.texts] == ["the first", "p < 0.001"]

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "Train a model on a dataset folder.",
     "evaluate": "Test a checkpoint on a dataset.",
     "report": "Write a page on how good an experiment's model is.",
+    "compare": "Say whether models can be told apart.",
     "predict": "Say what is in a video, or in many.",
     "weights": "List published weights.",
     "weights get": "Fetch some of them.",

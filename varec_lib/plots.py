@@ -211,6 +211,32 @@ def ladder(table: pd.DataFrame) -> Figure:
         return figure
 
 
+def compared(table: pd.DataFrame) -> Figure:
+    """Top-1 of models, and how much more often each is right than the first, with 95 % intervals.
+
+    `table` is that of `varec_lib.evaluation.compare.comparison`, a row per model.
+    """
+    rows = np.arange(len(table))[::-1]
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9, 0.5 * len(table) + 1.1), sharey=True, layout="constrained"
+        )
+        for axis, value, low, high in (
+            (left, "top1", "low", "high"), (right, "difference", "difference_low", "difference_high")
+        ):  # fmt: skip
+            errors = np.stack([table[value] - table[low], table[high] - table[value]])
+            axis.errorbar(table[value], rows, xerr=errors, fmt="o", color=ACCENT, capsize=4)
+            axis.grid(axis="x", alpha=0.25)
+        for row, p in zip(rows, table["mcnemar_p"], strict=True):
+            shown = "the first" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+            right.annotate(shown, (1.02, row), xycoords=("axes fraction", "data"), va="center", color="#5b6570")
+        right.axvline(0, color="black", linewidth=0.8, linestyle=":")
+        left.set_yticks(rows, table.index)
+        left.set(xlabel="test top-1", ylim=(-0.6, len(table) - 0.4))
+        right.set(xlabel="how much more often right than the first")
+        return figure
+
+
 def split_counts(counts: pd.DataFrame) -> Figure:
     """Videos per class, stacked by split; `counts` as `varec_lib.data.check.summary` without its totals."""
     with plt.rc_context(STYLE):
