@@ -238,7 +238,7 @@ def test_the_command_lists_the_classes_that_occur(words, model, published, label
     assert published.asked == [model]
     shown = capsys.readouterr().out
     rows = [line.split() for line in shown.splitlines() if line.strip().startswith(("archery", "lunge"))]
-    assert rows == [["archery", "0.5", "1.0", "0.667", "2"], ["lunge", "0.0", "0.0", "0.000", "2"]]
+    assert [row[:5] for row in rows] == [["archery", "0.5", "1.0", "0.667", "2"], ["lunge", "0.0", "0.0", "0.000", "2"]]
     assert "playing violin" not in shown
     assert re.search(r"\b2 videos.*\bbeta$", shown, flags=re.MULTILINE)
     assert re.search(r"\b4 videos.*\btest\b", shown)

@@ -3,7 +3,7 @@
 Videos of a group (people or scenes filmed together) resemble each other: 160 videos in 10 groups tell less than 160
 videos would, and how much less is not known either. Shares of groups follow a beta distribution here, right answers in
 a group a beta-binomial one (Skellam 1948; Williams 1975, Biometrics 31), and an interval holds 95 % of what the share
-may be, whatever the correlation. docs/results.md says how often that holds the truth, and why it is not a bootstrap.
+may be, whatever the correlation. docs/evaluation.md says how often that holds the truth, and why it is not a bootstrap.
 """
 
 import numpy as np
