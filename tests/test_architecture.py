@@ -14,8 +14,7 @@ ORDER = """
         findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
     models: device precision registry frame_average novelty checkpoint cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
-    evaluation: intervals metrics calibration apply temporal zero_shot compare report explain
-        explain_plots
+    evaluation: intervals metrics calibration figures apply temporal zero_shot compare explain report
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
     predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
         page.server page.app

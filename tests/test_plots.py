@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from varec_lib import plots
+from varec_lib.evaluation import figures
 
 HISTORY = pd.DataFrame(
     {
@@ -56,9 +57,9 @@ def ticks(labels) -> list[str]:
         lambda: plots.time_orders({"cnnlstm": TIME}, "all classes", chance=0.5),
         lambda: plots.split_counts(COUNTS),
         lambda: plots.sampled_frames(30, {"uniform": [1, 10, 20]}),
-        lambda: plots.reliability(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 1.0]})),
-        lambda: plots.compared(COMPARED),
-        lambda: plots.coverage(pd.DataFrame({"coverage": [0.5, 1.0], "accuracy": [1.0, 0.9]}), sure_above=(0.5, 1.0)),
+        lambda: figures.reliability(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 1.0]})),
+        lambda: figures.compared(COMPARED),
+        lambda: figures.coverage(pd.DataFrame({"coverage": [0.5, 1.0], "accuracy": [1.0, 0.9]}), sure_above=(0.5, 1.0)),
     ],
     ids=[
         "film_strips",
@@ -137,7 +138,7 @@ def test_report_card_has_a_bar_and_a_row_per_order_and_not_too_many_classes(clas
         "normal": {"top1": 1.0, "per_class": recall},
         "half_speed": {"top1": 0.4, "per_class": recall | {names[-1]: 0.0}},
     }
-    bars, cells = plots.report_card(card).axes
+    bars, cells = figures.report_card(card).axes
     assert [bar.get_width() for bar in bars.patches] == [1.0, 0.4]
     assert ticks(bars.get_yticklabels()) == ["normal", "half speed"]
     shown = ticks(cells.get_xticklabels())
@@ -195,7 +196,7 @@ def test_ladder_has_a_bar_per_rung_with_its_interval_and_says_what_was_not_measu
 
 
 def test_compared_has_a_point_per_model_and_says_how_probable_chance_is():
-    left, right = plots.compared(COMPARED).axes
+    left, right = figures.compared(COMPARED).axes
     assert ticks(left.get_yticklabels()) == ["average", "lstm"]
     assert left.lines[0].get_xdata().tolist() == [0.7, 0.9]
     assert [text.get_text() for text in right.texts] == ["the first", "p < 0.001"]

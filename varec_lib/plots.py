@@ -99,13 +99,16 @@ def _by_confusion(shares: np.ndarray) -> np.ndarray:
 
 
 def class_scores(table: pd.DataFrame) -> Figure:
-    """Recall of every class as bars, lowest first; `table` as `varec_lib.evaluation.metrics.per_class` gives it."""
+    """Recall of every class with its interval, lowest first; `table` is that of `evaluation.metrics.per_class`."""
     ordered = table.sort_values("recall")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.5, max(2.0, 0.34 * len(table))), layout="constrained")
-        bars = axis.barh(ordered.index, ordered["recall"], color=ACCENT)
-        axis.bar_label(bars, fmt="{:.2f}", padding=3)
-        axis.set(xlim=(0, 1.1), xlabel="recall (share of the class's videos that were recognised)")
+        ends = {name: ordered.get(f"recall_{name}", ordered["recall"]) for name in ("low", "high")}
+        errors = np.abs(np.stack([end - ordered["recall"] for end in ends.values()]))
+        axis.barh(ordered.index, ordered["recall"], color=ACCENT, xerr=errors, error_kw={"capsize": 3, "elinewidth": 1})
+        for row, (recall, high) in enumerate(zip(ordered["recall"], ends["high"], strict=True)):
+            axis.text(high + 0.02, row, f"{recall:.2f}", va="center")
+        axis.set(xlim=(0, 1.12), xlabel="recall (share of the class's videos that were recognised)")
         return figure
 
 
@@ -126,64 +129,6 @@ def time_orders(tables: dict[str, pd.DataFrame], column: str, *, chance: float |
             axis.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(0, 1.12), xlabel="", ylabel=f"top-1, {column}")
         axis.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.14))
-        return figure
-
-
-def reliability(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """Accuracy against confidence, a point for each bin of `varec_lib.evaluation.calibration.reliability`."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
-        axis.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", label="perfectly calibrated")
-        axis.plot(table["confidence"], table["accuracy"], color=ACCENT, marker="o", label="this model")
-        for row in table.itertuples():
-            axis.plot([row.confidence] * 2, [row.confidence, row.accuracy], color=BAD, linewidth=1, alpha=0.6)
-        axis.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence", ylabel="share that is right", title=title)
-        axis.legend(frameon=False, loc="upper left")
-        return figure
-
-
-def coverage(table: pd.DataFrame, *, sure_above: tuple[float, float] | None = None) -> Figure:
-    """Accuracy of the most certain answers against their share; marks the (coverage, accuracy) of a threshold."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
-        axis.step(table["coverage"], table["accuracy"], where="post", color=ACCENT)
-        if sure_above:
-            axis.plot(*sure_above, color=GOOD, marker="D", linestyle="", label="answers that count as sure")
-            axis.legend(frameon=False, loc="lower left")
-        axis.set(xlim=(0, 1.03), xlabel="share of videos that are answered", ylabel="share of these that is right")
-        axis.set_ylim(min(0.5, table["accuracy"].min() - 0.05), 1.03)
-        axis.grid(alpha=0.25)
-        return figure
-
-
-def report_card(temporal: dict[str, dict], *, most: int = 20) -> Figure:
-    """The temporal report card, as `temporal_report` gives it: top-1 of every order of frames, and per-class recall.
-
-    Of more than `most` classes it shows those whose recall changes most.
-    """
-    recalls = pd.DataFrame({order: part["per_class"] for order, part in temporal.items()}).T  # (orders, classes)
-    if len(recalls.columns) > most:
-        spread = (recalls.max() - recalls.min()).sort_values(ascending=False, kind="stable")
-        recalls = recalls[[name for name in recalls if name in spread.index[:most]]]
-    rows = np.arange(len(recalls))
-    top1 = [part["top1"] for part in temporal.values()]
-    with plt.rc_context(STYLE):
-        width = 0.62 * len(recalls.columns) + 1.2
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(3.4 + width, 4.2), width_ratios=[3.0, width], layout="constrained"
-        )
-        left.barh(rows + 0.5, top1, color=[ACCENT, *[MUTED] * (len(rows) - 1)], height=0.7)
-        for row, value in enumerate(top1):
-            left.text(value + 0.02, row + 0.5, f"{value:.2f}", va="center")
-        left.set(xlim=(0, 1.2), ylim=(len(rows), 0), xlabel="top-1", xticks=[0, 0.5, 1])
-        left.set_yticks(rows + 0.5, [order.replace("_", " ") for order in recalls.index])
-        sns.heatmap(
-            recalls, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, linewidths=0.5, cbar=False, ax=right,
-            annot_kws={"size": 8}, yticklabels=False,
-        )  # fmt: skip
-        right.set(xlabel="recall of each class", ylabel="")
-        right.tick_params(axis="x", rotation=45)
-        plt.setp(right.get_xticklabels(), ha="right", rotation_mode="anchor")
         return figure
 
 
@@ -208,32 +153,6 @@ def ladder(table: pd.DataFrame) -> Figure:
         on = f" ({'; '.join(dict.fromkeys(table.loc[measured, 'on']))})" if "on" in table else ""
         axis.set(xlim=(0, 1.25), xlabel=f"test top-1, with its 95 % interval; seconds from command to result{on}")
         axis.set_xticks(np.arange(0, 1.01, 0.2))
-        return figure
-
-
-def compared(table: pd.DataFrame) -> Figure:
-    """Top-1 of models, and how much more often each is right than the first, with 95 % intervals.
-
-    `table` is that of `varec_lib.evaluation.compare.comparison`, a row per model.
-    """
-    rows = np.arange(len(table))[::-1]
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(9, 0.5 * len(table) + 1.1), sharey=True, layout="constrained"
-        )
-        for axis, value, low, high in (
-            (left, "top1", "low", "high"), (right, "difference", "difference_low", "difference_high")
-        ):  # fmt: skip
-            errors = np.stack([table[value] - table[low], table[high] - table[value]])
-            axis.errorbar(table[value], rows, xerr=errors, fmt="o", color=ACCENT, capsize=4)
-            axis.grid(axis="x", alpha=0.25)
-        for row, p in zip(rows, table["mcnemar_p"], strict=True):
-            shown = "the first" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-            right.annotate(shown, (1.02, row), xycoords=("axes fraction", "data"), va="center", color="#5b6570")
-        right.axvline(0, color="black", linewidth=0.8, linestyle=":")
-        left.set_yticks(rows, table.index)
-        left.set(xlabel="test top-1", ylim=(-0.6, len(table) - 0.4))
-        right.set(xlabel="how much more often right than the first")
         return figure
 
 

@@ -53,8 +53,9 @@ def run(options: Options) -> int:
     table.insert(0, "model", [model.checkpoint.model for model in models.values()])
     if options.out:
         from varec_lib import plots  # matplotlib, which the table needs not
+        from varec_lib.evaluation import figures
 
-        plots.save(plots.compared(table), options.out)
+        plots.save(figures.compared(table), options.out)
     tested = next(iter(found.values())).table
     if options.json:
         rows = table.rename_axis("experiment").reset_index().to_json(orient="records")

@@ -131,9 +131,10 @@ def _keep(own: Any, predictions: Any, results: dict[str, Any], options: Options)
         predictions.save(own.predictions(options.split))
         if options.report_card and options.split == "test" and (own.folder / "results.json").is_file():
             from varec_lib import plots  # matplotlib, which a plain evaluation needs not
+            from varec_lib.evaluation import figures
 
             own.write_results(own.results | {name: results[name] for name in ("temporal", "temporal_words")})
-            plots.save(plots.report_card(results["temporal"]), own.folder / "plots" / "report_card.png")
+            plots.save(figures.report_card(results["temporal"]), own.folder / "plots" / "report_card.png")
     except OSError as error:
         print(f"{own.folder}: nothing is kept there, it cannot be written ({error.strerror}).")
 

@@ -10,6 +10,7 @@ from varec_lib import plots
 from varec_lib.data.preview import Preview
 from varec_lib.data.video import open_video
 from varec_lib.errors import VideoError
+from varec_lib.evaluation import figures
 from varec_lib.evaluation.calibration import (
     accuracy_by_coverage,
     calibration_error,
@@ -50,14 +51,16 @@ def write_report(file: Path, results: dict[str, Any], test: Predictions, val: Pr
             "training": f"{results['train_seconds']:.0f} s on {results['processor']}",
             "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
         },
-        card=picture(plots.report_card(results["temporal"])) if "temporal" in results else "",
+        card=picture(figures.report_card(results["temporal"])) if "temporal" in results else "",
         words=results.get("temporal_words", []),
         scores=picture(plots.class_scores(per_class(test))),
         matrix=picture(plots.confusion_matrix(test.confusion(), test.classes)),
         confused=most_confused(test).to_dict(orient="records"),
         mistakes=[_mistake(test, row) for row in _most_certain_mistakes(test)],
         certainty=_certainty(test, val),
-        coverage=picture(plots.coverage(accuracy_by_coverage(test), sure_above=_sure(test, results.get("sure_above")))),
+        coverage=picture(
+            figures.coverage(accuracy_by_coverage(test), sure_above=_sure(test, results.get("sure_above")))
+        ),
     )
 
 
@@ -69,13 +72,13 @@ def _sure(test: Predictions, threshold: float | None) -> tuple[float, float] | N
 
 def _certainty(test: Predictions, val: Predictions | None) -> dict[str, Any]:
     """The reliability diagrams and the numbers under them, before and, with validation videos, after scaling."""
-    shown = {"before": picture(plots.reliability(reliability(test), title="as trained"))}
+    shown = {"before": picture(figures.reliability(reliability(test), title="as trained"))}
     shown["error"], shown["expected"] = calibration_error(test)
     if val is not None and len(val.table):
         temperature = fit_temperature(val)
         scaled = with_temperature(test, temperature)
         shown |= {"temperature": temperature, "scaled_error": calibration_error(scaled)[0]}
-        shown["after"] = picture(plots.reliability(reliability(scaled), title=f"temperature {temperature:.2f}"))
+        shown["after"] = picture(figures.reliability(reliability(scaled), title=f"temperature {temperature:.2f}"))
     return shown
 
 

@@ -10,7 +10,7 @@ import torch
 from matplotlib.image import imread
 
 from varec_lib import plots
-from varec_lib.evaluation.explain_plots import embedding_map, heat_over_time
+from varec_lib.evaluation.figures import embedding_map, heat_over_time
 
 
 def test_each_frame_shows_its_share_of_the_heat(tmp_path):
