@@ -123,10 +123,15 @@ time.sleep(60)
 """
 
 
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory, write_video) -> Path:
+    """One that takes a while to be decoded."""
+    return write_video(tmp_path_factory.mktemp("long") / "v.avi", [n % 256 for n in range(1500)], size=(480, 640))
+
+
 @pytest.mark.parametrize("wait_s", [None, 0.0, 0.15, 0.5])
-def test_a_kernel_that_is_killed_leaves_nothing(kernel, write_video, tmp_path, wait_s):
-    path = write_video(tmp_path / "v.avi", [n % 256 for n in range(1500)], size=(480, 640))
-    process = kernel(UPLOADING, path) if wait_s is None else kernel(PREDICTING, path, wait_s)
+def test_a_kernel_that_is_killed_leaves_nothing(kernel, long_video, tmp_path, wait_s):
+    process = kernel(UPLOADING, long_video) if wait_s is None else kernel(PREDICTING, long_video, wait_s)
     assert process.stdout.readline() == "now\n"
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) in ([0] if wait_s is None else [1, 2])  # what decodes, and what makes the preview
