@@ -113,13 +113,14 @@ def some_real_clips(ucf5, folder, **counts: int):
 def smallest_runs(tiny_stick_actions, tmp_path_factory, request):
     """All notebooks with the smallest settings, run from a folder that has nothing to do with the project.
 
-    Where real clips are, chapter 3 climbs its ladder on one training clip of each class.
+    Chapter 3 is the first, so that it finds no models of chapter 2; under nbval it finds them. Where real clips are,
+    it climbs its ladder on one training clip of each class.
     """
     folder = tmp_path_factory.mktemp("smallest runs")  # a space in the path, too
     real = None  # then chapter 3 shows the ladder of an earlier run, as it does under nbval
     with suppress(pytest.skip.Exception):
         real = request.getfixturevalue("ucf5")
-    for notebook in NOTEBOOKS:
+    for notebook in sorted(NOTEBOOKS, key=lambda notebook: notebook.stem != "03_r3d18"):
         values = SMALLEST[notebook.stem] | {
             "data_dir": str(tiny_stick_actions), "figures_dir": str(folder / "figures"), "seed": 1,
         }  # fmt: skip
