@@ -133,23 +133,22 @@ def evaluate_checkpoint(
     checkpoint: Path | str,
     data_dir: Path | str,
     *,
-    split: str = "test",
     protocol: Protocol = "own",
-    precision: str = "auto",
-    strict: bool = False,
-    ucf_split: int | None = None,
-    progress: bool = True,
     views: int | None = None,
-    **how: Any,
+    crops: int = 1,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    progress: bool = True,
+    **opened: Any,
 ) -> Predictions:
-    """Predictions of a checkpoint (or experiment folder) for one split of a dataset folder; `how` as `predict_orders`.
+    """Predictions of a checkpoint (or experiment folder) for one split of a dataset folder; `opened` as `open_split`.
 
     Of `views` None means those of the protocol. Raises as `open_split` and `predict_orders`.
     """
-    opened = {"split": split, "protocol": protocol, "precision": precision, "strict": strict, "ucf_split": ucf_split}
-    model, table = open_split(checkpoint, data_dir, progress=progress, **opened)
+    model, table = open_split(checkpoint, data_dir, protocol=protocol, progress=progress, **opened)
+    how = {"crops": crops, "batch_size": batch_size, "num_workers": num_workers, "progress": progress}
     with workers_named():
-        return predict_table(model, table, views=views_of(model, protocol, views), progress=progress, **how)
+        return predict_table(model, table, views=views_of(model, protocol, views), **how)
 
 
 def open_split(

@@ -49,19 +49,21 @@ def time_orders(
     data_dir: Path | str,
     orders: Sequence[str] = ("normal", "reversed", "shuffled"),
     *,
-    views: int | None = None,
     protocol: Protocol = "own",
-    progress: bool = True,
+    views: int | None = None,
+    crops: int = 1,
+    batch_size: int = 32,
     num_workers: int = 0,
-    **options: Any,
+    progress: bool = True,
+    **opened: Any,
 ) -> Orders:
     """Predictions for a split with its frames in each of `ORDERS`; options as in `evaluate_checkpoint`.
 
     Videos are read and decoded once, and frame features computed once, for all orders.
     """
-    how = {name: options.pop(name) for name in ("crops", "batch_size") if name in options}
-    model, table = open_split(checkpoint, data_dir, protocol=protocol, progress=progress, **options)
-    how |= {"views": views_of(model, protocol, views), "num_workers": num_workers, "progress": progress}
+    model, table = open_split(checkpoint, data_dir, protocol=protocol, progress=progress, **opened)
+    how = {"crops": crops, "batch_size": batch_size, "num_workers": num_workers, "progress": progress}
+    how["views"] = views_of(model, protocol, views)
     chosen = {name: frame_orders(model.clip_spec.num_frames)[name] for name in orders}
     with workers_named():
         found = iter(predict_orders(model, table, [order for some in chosen.values() for order in some], **how))
