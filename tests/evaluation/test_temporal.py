@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from varec_lib.data.clip_spec import IMAGENET, ClipSpec
 from varec_lib.evaluation.apply import evaluate_checkpoint, predict_orders, split_table
@@ -17,7 +18,8 @@ from varec_lib.evaluation.temporal import (
     twins_of,
 )
 from varec_lib.models.checkpoint import Checkpoint, LoadedModel, load_checkpoint
-from varec_lib.models.registry import build_model
+from varec_lib.models.frame_average import FrameEncoder
+from varec_lib.models.registry import build_model, register_model
 
 TWINS = {"b": "c", "c": "b"}
 CLASSES = ["pick_up", "put_down", "run"]
@@ -143,3 +145,28 @@ def test_a_frame_average_cannot_tell_orders_of_the_same_frames_apart(numbered_da
     for other in found[1:]:
         np.testing.assert_allclose(other.logits, found[0].logits, rtol=1e-5, atol=1e-6)
         assert other.predicted.tolist() == found[0].predicted.tolist()
+
+
+@register_model("middle_frame")
+class MiddleFrame(nn.Module):
+    """A model of one's own: frames are encoded one by one, but it has no parts to be asked for."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = FrameEncoder("squeezenet1_1", (32, 32))
+        self.head = nn.Linear(self.backbone.num_features, num_classes)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone.encode_clips(clips)[:, 1])
+
+
+@pytest.mark.parametrize("name", ["cnnlstm", "middle_frame"])
+def test_orders_are_those_of_frames_whether_or_not_a_model_encodes_them_once(name):
+    network = build_model(name, 3, backbone="squeezenet1_1", frame_size=(32, 32))
+    spec = ClipSpec(4, (32, 32), *IMAGENET)
+    model = LoadedModel(network.eval(), Checkpoint("any", {}, ["alpha", "beta", "gamma"], spec), "fp32")
+    clips = torch.randint(0, 256, (2, 1, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    orders = [None, [3, 2, 1, 0], [2, 2, 2, 2]]
+    for order, found in zip(orders, model.logits_in_orders(clips, orders), strict=True):
+        played = clips if order is None else clips[:, :, order]
+        torch.testing.assert_close(found, model.logits(played), rtol=1e-4, atol=1e-5)

@@ -20,7 +20,6 @@ from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.errors import CheckpointError
 from varec_lib.files import replacing
 from varec_lib.models.device import default_device, keep_freed_memory
-from varec_lib.models.frame_average import FrameEncoder
 from varec_lib.models.novelty import Novelty
 from varec_lib.models.precision import autocast, resolve_precision, warn_if_imitated
 from varec_lib.models.registry import build_model
@@ -155,12 +154,12 @@ class LoadedModel(NamedTuple):
     def logits_in_orders(self, clips: torch.Tensor, orders: Sequence[list[int] | None]) -> list[torch.Tensor]:
         """As `logits`, with the frames of each clip in one order of indices after the other; None leaves them.
 
-        A network that encodes frames one by one does that once for all orders.
+        A network with `features_per_frame` encodes its frames once for all orders.
         """
         inputs = self.clip_spec.normalise(clips.flatten(0, 1).to(self.device, non_blocking=True))
         with autocast(resolve_precision(self.precision, self.device), self.device):
             network = self.network
-            if len(orders) > 1 and isinstance(getattr(network, "backbone", None), FrameEncoder):
+            if len(orders) > 1 and getattr(network, "features_per_frame", False):
                 inputs, network = network.features(inputs), network.classify  # (B * V, T, F)
             found = [network(inputs if order is None else inputs[:, order]) for order in orders]
         return [scores.detach().float().unflatten(0, clips.shape[:2]).cpu() for scores in found]

@@ -14,6 +14,8 @@ class CnnLstm(nn.Module):
     With ResNet-18 and 101 classes: 15.4 M parameters.
     """
 
+    features_per_frame = True  # of one frame, whatever stands before and behind it
+
     def __init__(
         self,
         num_classes: int,

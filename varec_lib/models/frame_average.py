@@ -60,6 +60,8 @@ def _without_last_layer(classifier: nn.Module) -> nn.Module:
 class FrameAverage(nn.Module):
     """Mean of the frame features over time, then one linear layer. Blind to the order of frames by construction."""
 
+    features_per_frame = True  # of one frame, whatever stands before and behind it
+
     def __init__(
         self,
         num_classes: int,
