@@ -11,13 +11,13 @@ ORDER = """
     errors files download config plots html
     data: thinning sampling stick_motion stick_figures folders ucf101 hmdb51 archive ucf101_source
         picture video_file frame_folder video facts preview manifest class_folders clip_spec dataset
-        findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
+        recordings findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
     models: device precision registry frame_average novelty checkpoint cnn_lstm r3d18 i3d flax_i3d
         packages weights backbone pretrained __init__
     evaluation: intervals metrics calibration figures apply temporal zero_shot compare explain report
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
-    predictor: windows decoder predict sandbox page.samples page.answer page.choices page.queue page.widget page.kernels
-        page.server page.app
+    predictor: windows decoder predict live sandbox page.samples page.answer page.choices page.queue page.widget
+        page.recorder page.live page.kernels page.server page.app
     course environment
     commands: output train report evaluate compare predict weights weights_get data_demo data_ucf101 data_from_folders
         data_check data_store bench env course app

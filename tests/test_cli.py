@@ -26,6 +26,7 @@ from torch import nn
 from varec_lib import cli
 from varec_lib.config import TrainConfig
 from varec_lib.errors import ConfigError
+from varec_lib.evaluation.calibration import none_of_these
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.evaluation.temporal import ORDERS
 from varec_lib.models.registry import register_model
@@ -484,9 +485,28 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_numbers_are_printed(tes
     assert shown.index("cannot be written") < shown.index("top-1 ")
 
 
-def test_a_report_card_of_an_untrained_published_model_is_refused(tmp_path, capsys):
-    assert cli.main(["evaluate", "--zero_shot", str(tmp_path / "map.csv"), "--report_card"]) == 2
-    assert "--report_card" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [["--report_card"], ["--unknown", "."]])
+def test_a_report_card_of_an_untrained_published_model_is_refused(tmp_path, capsys, words):
+    assert cli.main(["evaluate", "--zero_shot", str(tmp_path / "map.csv"), *words]) == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_how_sure_a_model_is_of_unknown_classes(tested, numbered_dataset, tmp_path, capsys):
+    """Of a dataset with known classes as well, in another spelling too, only videos of unknown ones are asked for."""
+    other = shutil.copytree(numbered_dataset, tmp_path / "other")
+    lists = {file: file.read_text() for file in other.glob("*.csv")}
+    for file, text in lists.items():
+        file.write_text(text.replace(",alpha,", ",Alpha,").replace(",gamma,", ",delta,"))
+    words = ["evaluate", tested.folder, "--unknown", other, "--num_workers", 0]
+    status, report = json_of(capsys, *words, "--json")
+    assert status == 0 and report["num_videos"] == 6 and report["unknown"]["videos"] == 2
+    kept = Predictions.load(tested.predictions("unknown"))
+    assert kept.table["label"].tolist() == ["delta"] * 2 and kept.classes == ["alpha", "beta", "gamma"]
+    assert report["unknown"] == none_of_these(Predictions.load(tested.predictions("test")), kept)
+    assert cli.main([*map(str, words)]) == 0
+    assert "2 videos of unknown classes" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(tested.folder), "--unknown", str(numbered_dataset)]) == 2
+    assert "knows all" in capsys.readouterr().err
 
 
 def test_a_relative_name_with_a_colon(tiny_checkpoint, write_video, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from varec_lib.evaluation.calibration import (
     accuracy_by_coverage,
     calibration_error,
     fit_temperature,
+    none_of_these,
     reliability,
     with_temperature,
 )
@@ -84,3 +85,15 @@ def test_accuracy_by_coverage_by_hand(predictions):
     table = accuracy_by_coverage(made)
     assert table["coverage"].tolist() == pytest.approx([0.2, 0.4, 0.8, 1.0])  # the two of 0.7 together
     assert table["accuracy"].tolist() == pytest.approx([1, 1, 0.75, 0.6])
+
+
+def test_known_and_unknown_classes_are_told_apart_by_hand(predictions):
+    known = predictions([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["a", "b", "b"])
+    unknown = predictions([[0.85, 0.15], [0.55, 0.45]], ["c", "d"])
+    found = none_of_these(known, unknown)
+    assert found == {"videos": 2, "auroc": pytest.approx(4 / 6), "accepted": 0.5}  # 0.6 is the threshold
+    assert none_of_these(known, known)["auroc"] == 0.5
+    assert none_of_these(known, known)["accepted"] == 1.0
+    for pair in ((known, unknown.only([])), (known.only([]), unknown)):
+        with pytest.raises(DataError):
+            none_of_these(*pair)

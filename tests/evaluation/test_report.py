@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,17 @@ RESULTS = {
 
 @pytest.fixture(scope="module")
 def experiment(tiny_checkpoint, numbered_dataset, tmp_path_factory) -> Experiment:
-    """An untrained model's, with a report of two views of each video; its best class is called `<b>&`."""
+    """An untrained model's, with a report of two views of each video, and of a class that it does not know."""
     config = TrainConfig(data_dir=numbered_dataset, experiments_dir=tmp_path_factory.mktemp("runs"), model="cnnlstm")
     made = Experiment.create(config)
     shutil.copy(tiny_checkpoint, made.best_checkpoint)
     made.write_results(RESULTS)
-    assert cli.main(["evaluate", str(made.folder), "--report", "--views", "2", "--num_workers", "0"]) == 0
+    other = shutil.copytree(numbered_dataset, tmp_path_factory.mktemp("other") / "data")
+    lists = {file: file.read_text() for file in other.glob("*.csv")}
+    for file, text in lists.items():
+        file.write_text(text.replace(",gamma,", ",delta,"))
+    words = ["--report", "--unknown", str(other), "--views", "2", "--num_workers", "0"]
+    assert cli.main(["evaluate", str(made.folder), *words]) == 0
     return made
 
 
@@ -37,6 +43,14 @@ def test_the_page_needs_nothing_but_itself(experiment):
     assert not re.findall(r"https?://|<script|<link", page)
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', page))
     assert "/" not in "".join(re.findall(r"<b>(.*?)</b>", page))  # names of files without folders
+
+
+def test_pictures_that_need_the_network_are_on_the_page(experiment):
+    page = (experiment.folder / "report.html").read_text(encoding="utf-8")
+    for name in ("heat", "embeddings"):
+        picture = (experiment.folder / "plots" / f"{name}.png").read_bytes()
+        assert b64encode(picture).decode() in page
+    assert "2 videos of other classes" in page
 
 
 @pytest.mark.parametrize(("width", "colours"), [(1100, "light"), (390, "dark")])
@@ -49,7 +63,7 @@ def test_the_page_in_a_browser(experiment, browser, width, colours):
     page.wait_for_function("[...document.images].every(i => i.complete && i.naturalWidth > 50)")
     assert page.locator("h2").all_inner_texts() == [
         "Does it look at time?", "Class by class", "What is mistaken for what", "The most certain mistakes",
-        "Can its certainty be believed?",
+        "Where and when did it look?", "Can its certainty be believed?", "Does it notice what is none of its classes?",
     ]  # fmt: skip
     wrong = sum(~Predictions.load(experiment.predictions("test")).as_table()["correct"])
     counts = [page.locator(what).count() for what in (".finding", "video", "svg", "polyline")]
@@ -76,7 +90,7 @@ def test_videos_that_are_gone_leave_out_their_pictures(predictions, tmp_path):
     write_report(tmp_path / "report.html", RESULTS, test)
     page = (tmp_path / "report.html").read_text()
     assert "0.avi" in page and "is b (10 %)" in page and "<video" not in page
-    assert "--report_card" in page and "--split val" in page
+    assert all(f"EXPERIMENT {flag}" in page for flag in ("--report_card", "--split val", "--unknown", "--report"))
 
 
 @pytest.mark.parametrize(

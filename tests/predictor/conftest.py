@@ -160,15 +160,16 @@ def opened() -> Callable[..., Desk]:
 
 
 @pytest.fixture(scope="session")
-def serve_app(tmp_path_factory) -> Iterator[Callable[[Path, Path], str]]:
-    """`serve(experiments_dir, data_dir)`: the address of a running `varec app` with these."""
+def serve_app(tmp_path_factory) -> Iterator[Callable[..., str]]:
+    """`serve(experiments_dir, data_dir, *flags)`: the address of a running `varec app` with these."""
     servers = []
 
-    def serve(experiments_dir: Path, data_dir: Path) -> str:
+    def serve(experiments_dir: Path, data_dir: Path, *flags: str) -> str:
         port, log = free_port(), tmp_path_factory.mktemp("app") / "log.txt"
         command = [
             sys.executable, "-m", "varec_lib.cli", "app", "--port", str(port), "--no-open",
             "--experiments_dir", str(experiments_dir), "--data", str(data_dir), "--files", str(data_dir),
+            *flags,
         ]  # fmt: skip
         with log.open("w") as out:
             servers.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))

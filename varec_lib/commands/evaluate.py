@@ -11,6 +11,9 @@ from varec_lib.commands.output import made_possible, notes_aside
 from varec_lib.config import Count, OptionalPath, Precision, Settings, Whole
 from varec_lib.errors import ConfigError
 
+SHOWN = ("split", "views", "crops", "protocol", "batch_size", "num_workers", "precision", "strict")  # how clips are
+HARD = 6  # videos whose heat maps the report shows
+
 
 @dataclass
 class Options(Settings):
@@ -36,6 +39,8 @@ class Options(Settings):
     """Also play the clips in eight other orders: does the model look at time?"""
     report: bool = False
     """Also write report.html into the experiment folder, with the report card and with validation videos."""
+    unknown: OptionalPath = None
+    """Dataset with classes that the model was not trained on: how sure is it of their videos?"""
     batch_size: Count = 32
     """Clips at a time; fewer where they are large."""
     num_workers: Whole = 2
@@ -56,6 +61,8 @@ class Options(Settings):
 
 def run(options: Options) -> int:
     """Prints how a checkpoint or a published model does on a split."""
+    from varec_lib.evaluation.apply import evaluate_checkpoint
+    from varec_lib.evaluation.calibration import none_of_these
     from varec_lib.evaluation.metrics import report
     from varec_lib.evaluation.temporal import in_words, temporal_report, time_table, twins_of
     from varec_lib.models.registry import load_plugin
@@ -64,8 +71,8 @@ def run(options: Options) -> int:
         raise ConfigError("Name either a checkpoint, or with --zero_shot a label map for a model that nobody trained.")
     if options.model and options.checkpoint:
         raise ConfigError("--model goes with --zero_shot; a checkpoint says itself which model it is.")
-    if options.report_card and options.zero_shot:
-        raise ConfigError("--report_card goes with a checkpoint, not with --zero_shot.")
+    if (options.report_card or options.unknown) and options.zero_shot:
+        raise ConfigError("--report_card and --unknown go with a checkpoint, not with --zero_shot.")
     options.report_card |= options.report
     if options.plugin:
         load_plugin(options.plugin)
@@ -75,12 +82,18 @@ def run(options: Options) -> int:
         if options.report and (own is None or options.split != "test"):
             raise ConfigError("--report goes with an experiment folder that is tested on its own test videos.")
         orders = _evaluated(options, data)
-    predictions = orders["normal"][0]
+        found = {options.split: orders["normal"][0]}
+        if options.unknown:
+            how = {name: getattr(options, name) for name in SHOWN}
+            found["unknown"] = evaluate_checkpoint(options.checkpoint, options.unknown, unknown=True, **how)
+    predictions = found[options.split]
     if options.csv:
         predictions.as_table().to_csv(options.csv, index=False)
     results = report(predictions)
     if options.report_card:
         results |= {"temporal": temporal_report(orders), "temporal_words": in_words(orders)}
+    if options.unknown:
+        results["unknown"] = none_of_these(predictions, found["unknown"])
     if options.json:
         print(json.dumps(results))
     else:
@@ -89,9 +102,9 @@ def run(options: Options) -> int:
         table = time_table(orders, twins_of(predictions.classes))
         print("", table.round(3).to_string(), "", *results["temporal_words"], sep="\n")
     with notes_aside(options.json):
-        _keep(own, predictions, results, options)
+        _keep(own, found, results, options)
         if options.report:
-            _report(own, options)
+            _report(own, predictions, options)
     return 0
 
 
@@ -100,8 +113,7 @@ def _evaluated(options: Options, data: Path) -> dict[str, list[Any]]:
     from varec_lib.evaluation.temporal import ORDERS, time_orders
     from varec_lib.evaluation.zero_shot import evaluate_zero_shot
 
-    names = ("split", "views", "crops", "protocol", "batch_size", "num_workers", "precision", "strict", "ucf_split")
-    how = {name: getattr(options, name) for name in names}
+    how = {name: getattr(options, name) for name in (*SHOWN, "ucf_split")}
     if options.zero_shot:
         return {"normal": [evaluate_zero_shot(options.model or "i3d", data, options.zero_shot, **how)]}
     return time_orders(options.checkpoint, data, list(ORDERS) if options.report_card else ["normal"], **how)
@@ -121,14 +133,21 @@ def _print(predictions: Any, results: dict[str, Any], options: Options) -> None:
     )
     if predictions.logits.shape[1] > 1:
         print(f"of single clips: top-1 {results['clip_top1']:.3f}   top-{k} {results['clip_top5']:.3f}")
+    if told := results.get("unknown"):
+        print(
+            f"\n{told['videos']} videos of unknown classes: the top probability tells them from known ones with an "
+            f"AUROC of {told['auroc']:.3f};\na threshold that 95 % of the known ones reach accepts "
+            f"{told['accepted']:.0%} of them."
+        )
 
 
-def _keep(own: Any, predictions: Any, results: dict[str, Any], options: Options) -> None:
+def _keep(own: Any, found: dict[str, Any], results: dict[str, Any], options: Options) -> None:
     """Keeps an experiment's scores, and its report card in `results.json` and as a picture, in its folder."""
     if own is None or options.protocol == "published" or options.ucf_split not in (None, own.config.ucf_split):
         return
     try:
-        predictions.save(own.predictions(options.split))
+        for name, predictions in found.items():
+            predictions.save(own.predictions(name))
         if options.report_card and options.split == "test" and (own.folder / "results.json").is_file():
             from varec_lib import plots  # matplotlib, which a plain evaluation needs not
             from varec_lib.evaluation import figures
@@ -139,15 +158,40 @@ def _keep(own: Any, predictions: Any, results: dict[str, Any], options: Options)
         print(f"{own.folder}: nothing is kept there, it cannot be written ({error.strerror}).")
 
 
-def _report(own: Any, options: Options) -> None:
+def _report(own: Any, predictions: Any, options: Options) -> None:
     from varec_lib.commands import report
     from varec_lib.evaluation.apply import evaluate_checkpoint
 
     if not own.predictions("val").is_file():
-        how = {name: getattr(options, name) for name in ("views", "crops", "batch_size", "num_workers", "precision")}
-        found = evaluate_checkpoint(options.checkpoint, own.config.data_dir, split="val", **how)
-        found.save(own.predictions("val"))
+        how = {name: getattr(options, name) for name in SHOWN} | {"split": "val"}
+        evaluate_checkpoint(options.checkpoint, own.config.data_dir, **how).save(own.predictions("val"))
+    try:
+        _look(own, predictions, options)
+    except ConfigError as error:
+        print(f"No pictures of where the model looks: {error}")
     report.run(report.Options(own.folder))
+
+
+def _look(own: Any, predictions: Any, options: Options) -> None:
+    """Draws where the model looks in the videos it is least right about, and which test videos are alike to it."""
+    from varec_lib import plots
+    from varec_lib.data.dataset import VideoFiles, load_views
+    from varec_lib.evaluation import figures
+    from varec_lib.evaluation.apply import open_split
+    from varec_lib.evaluation.explain import clip_embeddings, flat_map, grad_cam
+
+    how = {"precision": options.precision, "strict": options.strict, "protocol": options.protocol, "progress": False}
+    model, table = open_split(options.checkpoint, own.config.data_dir, **how)
+    hard = predictions.probabilities[range(len(table)), predictions.targets].argsort(kind="stable")[:HARD]
+    source = VideoFiles(table.iloc[hard], model.clip_spec)
+    clips = [load_views(source, row, model.clip_spec)[0] for row in range(len(hard))]
+    answers = zip(table["label"].iloc[hard], predictions.answers[hard], strict=True)
+    titles = [label if label == answer else f"{label}\nsaid {answer}" for label, answer in answers]
+    shown = figures.heat_over_time(clips, [grad_cam(model, clip) for clip in clips], titles)
+    plots.save(shown, own.folder / "plots" / "heat.png")
+    xy = flat_map(clip_embeddings(model, table, batch_size=options.batch_size, num_workers=options.num_workers))
+    shown = figures.embedding_map(xy, table["label"].tolist(), table["group"].tolist())
+    plots.save(shown, own.folder / "plots" / "embeddings.png")
 
 
 def _dataset(options: Options) -> tuple[Path, Any]:

@@ -35,8 +35,8 @@ def run(options: Options) -> int:
         )
     file: Path = options.out or experiment.folder / "report.html"
     made_possible(file)
-    val = experiment.predictions("val")
-    test, val = Predictions.load(experiment.predictions("test")), Predictions.load(val) if val.is_file() else None
-    write_report(file, experiment.results, test, val)
+    files = {name: experiment.predictions(name) for name in ("test", "val", "unknown")}
+    kept = {name: Predictions.load(predictions) for name, predictions in files.items() if predictions.is_file()}
+    write_report(file, experiment.results, **kept, plots_dir=experiment.folder / "plots")
     print(f"{file}: open it in a browser.")
     return 0

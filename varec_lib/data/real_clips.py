@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from varec_lib.config import PROJECT_ROOT
-from varec_lib.data.manifest import load_manifest
+from varec_lib.data.manifest import load_manifest, write_lists
 from varec_lib.errors import DataError
 
 REAL_CLASSES = ("Archery", "BodyWeightSquats", "JumpingJack", "Lunges", "PlayingViolin")
@@ -31,6 +31,5 @@ def real_clips() -> Path | None:
     table = table.assign(split=table["split"].where(table["split"] == "test", late.map({True: "val", False: "train"})))
     lists = PROJECT_ROOT / "data" / "ucf5"
     lists.mkdir(parents=True, exist_ok=True)
-    for split, rows in table.rename(columns={"path": "video_name"}).groupby("split"):
-        rows[["video_name", "label", "group"]].to_csv(lists / f"{split}.csv", index=False)
+    write_lists(table, lists)
     return lists

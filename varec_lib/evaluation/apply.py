@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from varec_lib.data.check import accept, check_videos
 from varec_lib.data.clip_spec import ClipSpec
 from varec_lib.data.dataset import EvalClips, Frames, VideoFiles, make_loader, worker_trouble
-from varec_lib.data.manifest import load_manifest, video_keys
+from varec_lib.data.manifest import load_manifest, plain, video_keys
 from varec_lib.errors import CheckpointError, ConfigError, DataError
 from varec_lib.evaluation.metrics import Predictions
 from varec_lib.models.checkpoint import LoadedModel, TrainingData, load_checkpoint
@@ -160,13 +160,15 @@ def open_split(
     precision: str = "auto",
     strict: bool = False,
     ucf_split: int | None = None,
+    unknown: bool = False,
     progress: bool = True,
 ) -> tuple[LoadedModel, pd.DataFrame]:
     """A checkpoint's (or experiment folder's) model on its device, and the checked videos of a split of a dataset.
 
-    `ucf_split` is that of the training if it is None. Says aloud which videos the model was trained on. Raises
-    `CheckpointError` if the split has classes that the checkpoint does not know, `DataError` if it is empty,
-    `ConfigError` for a precision that the device does not have, or a model without a published protocol.
+    `ucf_split` is that of the training if it is None. With `unknown` only videos of classes that the model does not
+    know. Says aloud which videos the model was trained on. Raises `CheckpointError` if the split has classes that the
+    checkpoint does not know, `DataError` if it is empty, `ConfigError` for a precision that the device does not have,
+    or a model without a published protocol.
     """
     model = load_checkpoint(checkpoint).on_device(precision)
     model = published(model) if protocol == "published" else model
@@ -175,13 +177,24 @@ def open_split(
     table = split_table(data_dir, split, strict=strict, ucf_split=ucf_split, progress=progress)
     if data and split != "train":
         _warn_of_training_videos(table, data, split)
-    unknown = sorted(set(table["label"]) - set(model.classes))
     if unknown:
+        return model, _of_unknown_classes(table, model.classes, data_dir)
+    others = sorted(set(table["label"]) - set(model.classes))
+    if others:
         raise CheckpointError(
-            f"{checkpoint}: knows {', '.join(model.classes)}; {data_dir} also has {', '.join(unknown)}. "
+            f"{checkpoint}: knows {', '.join(model.classes)}; {data_dir} also has {', '.join(others)}. "
             "Train on this dataset, or evaluate on the one it was trained on."
         )
     return model, table
+
+
+def _of_unknown_classes(table: pd.DataFrame, classes: list[str], data_dir: Path | str) -> pd.DataFrame:
+    """The rows whose labels are none of `classes`, however these are spelled."""
+    known = {plain(name) for name in classes}
+    strange = table[~table["label"].map(plain).isin(known)].reset_index(drop=True)
+    if not len(strange):
+        raise DataError(f"{data_dir}: the model knows all of its classes. Name a dataset with others.")
+    return strange
 
 
 def views_of(model: LoadedModel, protocol: Protocol, views: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Does "90 % sure" mean that nine in ten such answers are right? (notebook 05)"""
+"""Does "90 % sure" mean that nine in ten such answers are right, and does it say "none of these"? (notebook 05)"""
 
 from dataclasses import replace
 
@@ -78,3 +78,24 @@ def accuracy_by_coverage(predictions: Predictions) -> pd.DataFrame:
     table = pd.DataFrame({"coverage": answered / len(order), "accuracy": right.cumsum() / answered})
     last_of_equals = np.append(np.diff(confidence[order]) != 0, True)
     return table[last_of_equals].reset_index(drop=True)
+
+
+def none_of_these(known: Predictions, unknown: Predictions) -> dict[str, float]:
+    """How well the top probability tells videos of the classes that a model knows from videos of other classes.
+
+    `auroc` is how often a video of a known class gets a higher one than a video of an unknown class: 0.5 by chance,
+    1.0 where they are told apart. `accepted` is the share of unknown videos above the threshold that 95 % of the known
+    ones reach (Hendrycks and Gimpel 2017, arXiv 1610.02136, call it FPR95). Raises `DataError` without videos.
+    """
+    from sklearn.metrics import roc_auc_score  # here: it is a fifth of the start of a process
+
+    tops = [predictions.probabilities.max(axis=1) for predictions in (known, unknown)]
+    if not all(map(len, tops)):
+        raise DataError("To tell known classes from unknown ones there must be videos of both.")
+    threshold = np.quantile(tops[0], 0.05, method="lower")
+    is_known = np.repeat([1, 0], [len(top) for top in tops])
+    return {
+        "videos": len(tops[1]),
+        "auroc": float(roc_auc_score(is_known, np.concatenate(tops))),
+        "accepted": float((tops[1] >= threshold).mean()),
+    }

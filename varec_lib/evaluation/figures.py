@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from varec_lib.evaluation.metrics import Predictions
 from varec_lib.plots import ACCENT, BAD, GOOD, MUTED, STYLE
 
 if TYPE_CHECKING:
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 
 def heat_over_time(
-    clips: "list[torch.Tensor]", heats: list[np.ndarray], titles: list[str], *, size: float = 1.1
+    clips: "list[torch.Tensor]", heats: list[np.ndarray], titles: list[str], *, size: float = 1.1, most: int = 16
 ) -> Figure:
     """Film strips of uint8 clips `(T, C, H, W)` under their heat `(T, H, W)`, and below each frame its share of it.
 
     Frames are grey and heat is orange, so that both stay readable in print. `size` is a frame's width in inches. The
-    dotted line is what each frame would have if all counted alike.
+    dotted line is what each frame would have if all counted alike. Of clips with more than `most` frames a frame stands
+    for several: it is the middle one of them, under their mean heat.
     """
+    clips, heats = zip(*(_thinned(clip, heat, most) for clip, heat in zip(clips, heats, strict=True)), strict=True)
     longest, ratio = max(len(clip) for clip in clips), clips[0].shape[-2] / clips[0].shape[-1]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -42,6 +45,11 @@ def heat_over_time(
             axis.text(-0.56, ratio / 2, title, ha="right", va="center")
             axis.spines[:].set_visible(False)
         return figure
+
+
+def _thinned(clip: "torch.Tensor", heat: np.ndarray, most: int) -> "tuple[torch.Tensor, np.ndarray]":
+    parts = np.array_split(np.arange(len(clip)), min(most, len(clip)))
+    return clip[[part[len(part) // 2] for part in parts]], np.stack([heat[part].mean(axis=0) for part in parts])
 
 
 def embedding_map(xy: np.ndarray, classes: list[str], groups: list[str]) -> Figure:
@@ -91,6 +99,28 @@ def coverage(table: pd.DataFrame, *, sure_above: tuple[float, float] | None = No
         axis.set(xlim=(0, 1.03), xlabel="share of videos that are answered", ylabel="share of these that is right")
         axis.set_ylim(min(0.5, table["accuracy"].min() - 0.05), 1.03)
         axis.grid(alpha=0.25)
+        return figure
+
+
+def top_probabilities(known: Predictions, unknown: Predictions, *, sure_above: float | None = None) -> Figure:
+    """How many videos have at least a certain top probability: right and wrong answers, and videos of other classes."""
+    tops, right = known.probabilities.max(axis=1), known.predicted == known.targets
+    parts = [
+        (tops[right], ACCENT, "-", "known class, right"),
+        (tops[~right], MUTED, "--", "known class, wrong"),
+        (unknown.probabilities.max(axis=1), BAD, "-.", "unknown class"),
+    ]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
+        for values, colour, line, name in parts:
+            if len(values):
+                sns.ecdfplot(
+                    values, complementary=True, ax=axis, color=colour, linestyle=line, label=f"{name} ({len(values)})"
+                )
+        if sure_above is not None and sure_above < 1:
+            axis.axvline(sure_above, color="black", linewidth=0.8, linestyle=":", label="sure above")
+        axis.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="top probability", ylabel="share of videos at least as sure")
+        axis.legend(frameon=False, loc="lower left")
         return figure
 
 

@@ -15,6 +15,7 @@ from varec_lib.evaluation.calibration import (
     accuracy_by_coverage,
     calibration_error,
     fit_temperature,
+    none_of_these,
     reliability,
     with_temperature,
 )
@@ -26,12 +27,21 @@ STRIP, STRIP_HEIGHT = 8, 96  # frames of a film strip, and their height
 CHART = (150, 60)  # width and height of a mistake's probabilities over time
 
 
-def write_report(file: Path, results: dict[str, Any], test: Predictions, val: Predictions | None = None) -> None:
+def write_report(
+    file: Path,
+    results: dict[str, Any],
+    test: Predictions,
+    val: Predictions | None = None,
+    unknown: Predictions | None = None,
+    *,
+    plots_dir: Path | None = None,
+) -> None:
     """Writes the page to `file`: pictures and videos are inside, and nothing is fetched.
 
     `results` is what `results.json` holds of the training, with `temporal` where `varec evaluate --report_card` made
-    it. `val` are predictions for validation videos, on which a temperature is fitted. Files of videos that are gone
-    leave out their pictures. Raises `OSError`.
+    it. `val` are predictions for validation videos, on which a temperature is fitted, `unknown` those for videos of
+    classes that the model does not know. `plots_dir` may have the pictures that need the network, `heat.png` and
+    `embeddings.png`. Files of videos that are gone leave out their pictures. Raises `OSError`.
     """
     found = report(test, results.get("sure_above"))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,11 +67,19 @@ def write_report(file: Path, results: dict[str, Any], test: Predictions, val: Pr
         matrix=picture(plots.confusion_matrix(test.confusion(), test.classes)),
         confused=most_confused(test).to_dict(orient="records"),
         mistakes=[_mistake(test, row) for row in _most_certain_mistakes(test)],
+        drawn={name: _drawn(plots_dir, name) for name in ("heat", "embeddings")},
         certainty=_certainty(test, val),
+        none_of_these=none_of_these(test, unknown) if unknown else {},
+        tops=picture(figures.top_probabilities(test, unknown, sure_above=results.get("sure_above"))) if unknown else "",
         coverage=picture(
             figures.coverage(accuracy_by_coverage(test), sure_above=_sure(test, results.get("sure_above")))
         ),
     )
+
+
+def _drawn(folder: Path | None, name: str) -> str:
+    file = folder / f"{name}.png" if folder else None
+    return inside("image/png", file.read_bytes()) if file and file.is_file() else ""
 
 
 def _sure(test: Predictions, threshold: float | None) -> tuple[float, float] | None:

@@ -113,7 +113,7 @@ class LoadedModel(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        return next(self.network.parameters(), torch.empty(0)).device  # a model of one's own may have none
 
     def on_device(self, precision: str = "auto") -> "LoadedModel":
         """The same on a GPU if there is one, with the precision decided; says beforehand where that will be slow.

@@ -26,7 +26,11 @@ from varec_lib.predictor.sandbox import Limits
 from varec_lib.predictor.windows import Prediction
 
 STATIC = Path(__file__).with_name("static")
-SCRIPTS = "elements transport dropzone camera models timeline answer table history widget"  # joined: a widget has one
+
+
+def joined(names: str) -> str:
+    """Scripts of `static/`, by their names, in one: a widget has a single one."""
+    return "\n".join((STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names.split())
 
 
 class VideoPredictor(anywidget.AnyWidget):
@@ -38,7 +42,7 @@ class VideoPredictor(anywidget.AnyWidget):
     answered one after the other, in a thread, so that the page stays alive; each is gone when it was answered.
     """
 
-    _esm = "\n".join((STATIC / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS.split())
+    _esm = joined("elements transport dropzone camera models timeline answer table history widget")
     _css = (STATIC / "widget.css").read_text(encoding="utf-8")
 
     models = traitlets.List().tag(sync=True)  # as `Choice.card` gives them
