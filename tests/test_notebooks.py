@@ -29,6 +29,7 @@ SMALLEST = {
     "04_gpu_training": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
     "05_evaluation": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
     "06_video_predictor": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
+    "07_your_own_actions": {"num_frames": 4, "frame_size": [32, 32], "epochs": 1, "batch_size": 4, "num_workers": 0},
 }
 MODELS = {"02_cnn_lstm": ["frame_average", "cnnlstm"], "03_r3d18": ["r3d18"], "05_evaluation": ["frame_average"]}
 FIGURES = {
@@ -38,6 +39,7 @@ FIGURES = {
     "04_gpu_training": ["04_step_times.png", "04_speeds.png", "04_schedules.png"],
     "05_evaluation": ["confusion_matrix.png", "confusion_frame_average.png", "05_recall_frame_average.png"],
     "06_video_predictor": ["06_what_the_model_sees.png"],
+    "07_your_own_actions": ["07_clips.png", "07_learning_curve.png", "07_live.png", "07_live_between.png"],
 }
 
 
@@ -51,7 +53,7 @@ def tagged(notebook, tag):
 
 def test_every_chapter_is_known_here_and_has_solutions():
     assert set(NAMES) == set(SMALLEST)
-    assert len(SOLUTIONS) == len(NOTEBOOKS)
+    assert len(SOLUTIONS) == len(NOTEBOOKS) + 1  # the museum
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
@@ -61,7 +63,8 @@ def test_one_parameters_cell_with_plain_literals_named_as_in_train_config(notebo
     names = {statement.targets[0].id for statement in assignments}
     for statement in assignments:
         ast.literal_eval(statement.value)  # raises where it is no literal
-    assert names - {field.name for field in dataclasses.fields(TrainConfig)} - {"server_files"} == {"figures_dir"}
+    own = {"server_files", "recordings_dir", "actions", "bystander", "people"}
+    assert names - {field.name for field in dataclasses.fields(TrainConfig)} - own == {"figures_dir"}
     code = [cell for cell in read(notebook).cells if cell.cell_type == "code"]
     assert "parameters" in code[0].metadata.get("tags", [])
 
@@ -129,6 +132,8 @@ def smallest_runs(tiny_stick_actions, tmp_path_factory, request):
                 "trials" if notebook.stem == "04_gpu_training" else "experiments"
             )  # chapter 4 leaves no models to keep
             values |= {"experiments_dir": str(folder / own), "store_dir": str(folder / "store")}
+        if notebook.stem == "07_your_own_actions":
+            values |= {"recordings_dir": str(folder / "mine")}
         with pytest.MonkeyPatch.context() as patched:
             if notebook.stem == "03_r3d18" and real is not None:
                 patched.setenv("VAREC_UCF5", str(some_real_clips(real, folder / "real", train=1, val=1, test=1)))

@@ -141,7 +141,7 @@ def without_run_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode
         notebook.metadata.pop(key, None)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in ("tags",)})
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")})
         if cell.cell_type == "code":
             cell.outputs = _joined([output for output in cell.outputs if not _is_trace(output)])
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
@@ -164,8 +164,9 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
 
 
 def solutions_of(notebooks: list[Path]) -> list[Path]:
-    """The solutions to the exercises of these notebooks."""
+    """The solutions to the exercises of these notebooks, and with chapter 5 the museum of mistakes."""
     candidates = [n.parent / "solutions" / f"{n.stem[:2]}_solutions.ipynb" for n in notebooks]
+    candidates += [n.parent / "museum" / "bug_museum.ipynb" for n in notebooks if n.stem.startswith("05")]
     return [solutions for solutions in candidates if solutions.is_file()]
 
 

@@ -65,7 +65,8 @@ def serve(
     if not (key or password or no_token):
         files = files or _course_data()
     parameters = _parameters(experiments_dir=experiments_dir, data_dir=data_dir, server_files=files)
-    app_cells(_read(notebook), parameters)
+    if app_cells(_read(notebook), parameters).metadata.get("varec", {}).get("local_only") and not local:
+        raise ConfigError(f"{notebook}: writes what it records onto this computer, so it is served to this one alone.")
     config = _config(lambda _, notebook, cwd: app_cells(notebook, parameters), max_kernels, idle_minutes)
     if preloaded:
         print("Starting ...", flush=True)
