@@ -11,6 +11,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from varec_lib import cli
+from varec_lib.course import NOTEBOOKS
 from varec_lib.data.recordings import Recordings
 from varec_lib.data.video import probe, read_frames
 
@@ -63,6 +65,7 @@ def url(folder, serve_app, tiny_stick_actions, tmp_path_factory) -> str:
         nbformat.v4.new_code_cell(APP.replace("FOLDER", repr(str(folder))), metadata={"tags": ["app"]}),
     ])  # fmt: skip
     notebook.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook.metadata.varec = {"title": "My <own> page", "subtitle": "Record.", "footer": "Kept here."}
     file = tmp_path_factory.mktemp("served") / "own.ipynb"
     nbformat.write(notebook, file)
     return serve_app(tiny_stick_actions, tiny_stick_actions, "--notebook", str(file), "--no-preloaded")
@@ -83,6 +86,16 @@ def page(camera, url) -> Iterator:
 def brightness(path: Path) -> np.ndarray:
     """Of every frame of a video, 0 to 255."""
     return read_frames(path, range(probe(path).frames)).float().mean(dim=(1, 2, 3)).numpy()
+
+
+def test_the_page_says_what_its_notebook_says(page):
+    assert page.locator("h1").inner_text() == "My <own> page" and page.title() == "varec: My <own> page"
+    assert page.get_by_text("Record.", exact=True).is_visible() and page.locator("footer").inner_text() == "Kept here."
+
+
+def test_what_records_is_served_to_this_computer_alone(capsys):
+    assert cli.main(["app", "--notebook", str(NOTEBOOKS / "07_your_own_actions.ipynb"), "--ip", "0.0.0.0"]) == 2
+    assert "this one alone" in capsys.readouterr().err
 
 
 def test_three_seconds_of_the_camera_arrive_under_their_label(page, folder):
