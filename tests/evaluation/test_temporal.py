@@ -113,6 +113,14 @@ def test_words_for_a_model_that_follows_the_ends(predictions):
 def test_words_for_a_model_that_is_blind_to_time(predictions):
     said = in_words(card(predictions))
     assert "0% of reversed" in said[0] and "hardly looks" in said[0] and "neither" in said[2]
+    assert "needs" not in said[1]
+
+
+def test_words_for_a_model_that_needs_motion_but_not_its_direction(predictions):
+    """As I3D with five classes of UCF-101."""
+    said = in_words(card(predictions, frozen="bbbbbb", single_frame="bbbbbb"))
+    assert "hardly looks at the order" in said[0] and "one frame throughout 50%" in said[1]
+    assert "needs things to move" in said[1]
 
 
 # On real files

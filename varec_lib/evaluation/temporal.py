@@ -124,8 +124,10 @@ def in_words(orders: Orders) -> list[str]:
     said = [f"It changes its answer on {changed:.0%} of reversed clips{where}: it {looks} at the order of time."]
     said.append(
         f"Of clips{where} it names {right['normal']:.0%} rightly, of shuffled ones {right['shuffled']:.0%}, "
-        f"of their last frame alone {right['single_frame']:.0%}."
+        f"of one frame throughout {right['frozen']:.0%}, of their last frame alone {right['single_frame']:.0%}."
     )
+    if changed < 0.1 and right["normal"] - right["frozen"] >= 0.15:
+        said[-1] += " So it needs things to move, whichever way they do."
     kept, swapped = card["ends_kept"]["changed"], card["ends_swapped"]["changed"]
     if max(kept, swapped) < 0.1:
         follows = "it follows neither the poses at the ends nor the motion between them"
