@@ -1,5 +1,7 @@
 """A dataset that grows clip by clip: names, lists, splits by session, and what it says is missing."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pandas as pd
 import pytest
 
@@ -83,6 +85,24 @@ def test_another_dataset_is_not_written_into(numbered_dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError):
         Recordings(tmp_path / "file")
+
+
+def test_what_others_leave_in_the_folder_is_no_clip(recordings, clip):
+    """What a killed process left, and what file managers put everywhere."""
+    recordings.add("wave", "anna", clip)
+    for name in ("anna_002.webm.17.partial", ".DS_Store", "._anna_001.webm"):
+        (recordings.videos / "wave" / name).write_bytes(b"?")
+    again = Recordings(recordings.folder)
+    assert again.table()["path"].tolist() == ["wave/anna_001.webm"]
+    assert again.add("wave", "anna", clip) == "wave/anna_002.webm"
+
+
+def test_two_pages_at_once_lose_no_clip(recordings, clip):
+    pages = [Recordings(recordings.folder) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        names = [*threads.map(lambda page: page.add("wave", "anna", clip), pages * 3)]
+    assert len(set(names)) == 12 == len(recordings.table())
+    assert len(pd.read_csv(recordings.folder / "train.csv")) == 12
 
 
 def test_what_is_missing_is_said(recordings, clip):

@@ -8,11 +8,12 @@ import pandas as pd
 from varec_lib.data.manifest import write_lists
 from varec_lib.data.video import probe
 from varec_lib.errors import DataError
-from varec_lib.files import replacing
+from varec_lib.files import locked, replacing
 
 ENOUGH = 5  # training clips of a label; fewer teach little
 NAME = re.compile(r"\w(?:[\w .-]{0,58}\w)?")  # of a label or a session: both become names of files
 ENDING = re.compile(r"\.\w{1,5}")
+OURS = re.compile(r"\w.*_\d{3,}\.\w{1,5}")  # a clip's file
 
 
 class Recordings:
@@ -31,14 +32,15 @@ class Recordings:
             self.videos.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be used as a folder of recordings ({error.strerror}).") from error
-        strange = next((path for path in self.videos.rglob("*") if path.is_file() and not self._is_ours(path)), None)
+        files = (path for path in self.videos.rglob("*") if path.is_file() and path.suffix != ".partial")
+        strange = next((path for path in files if not path.name.startswith(".") and not self._is_ours(path)), None)
         if strange:
             raise DataError(
                 f"{self.folder}: holds {strange.name}, which no recorder put there. Choose a folder of its own."
             )
 
     def _is_ours(self, path: Path) -> bool:
-        return path.parent.parent == self.videos and bool(re.fullmatch(r".+_\d{3,}", path.stem))
+        return path.parent.parent == self.videos and bool(OURS.fullmatch(path.name))
 
     def add(self, label: str, session: str, content: bytes, ending: str = ".webm") -> str:
         """Keeps a video; returns its name below `videos/`.
@@ -50,18 +52,18 @@ class Recordings:
         self.check_name("session", session)
         if not ENDING.fullmatch(ending):
             raise DataError(f"{ending!r} is not the ending of a video's name.")
-        taken = [
-            int(path.stem.rpartition("_")[2]) for path in self.videos.glob(f"{label}/*") if _session(path) == session
-        ]
-        file = self.videos / label / f"{session}_{max(taken, default=0) + 1:03d}{ending.lower()}"
         try:
-            file.parent.mkdir(exist_ok=True)
-            with replacing(file) as partial:
-                partial.write_bytes(content)
-                probe(partial)
-            self._write_lists()
+            with locked(self.folder / ".lock"):  # the page may be open twice
+                there = [path for path in self.videos.glob(f"{label}/*") if self._is_ours(path)]
+                taken = [int(path.stem.rpartition("_")[2]) for path in there if _session(path) == session]
+                file = self.videos / label / f"{session}_{max(taken, default=0) + 1:03d}{ending.lower()}"
+                file.parent.mkdir(exist_ok=True)
+                with replacing(file) as partial:
+                    partial.write_bytes(content)
+                    probe(partial)
+                self._write_lists()
         except OSError as error:
-            raise DataError(f"{file}: cannot be written ({error.strerror}).") from error
+            raise DataError(f"{self.folder}: a clip cannot be kept there ({error.strerror}).") from error
         return f"{label}/{file.name}"
 
     @staticmethod
@@ -75,10 +77,11 @@ class Recordings:
         if name not in set(self.table()["path"]):
             raise DataError(f"There is no clip {name!r}.")
         file = self.videos / name
-        file.unlink()
-        if not any(file.parent.iterdir()):
-            file.parent.rmdir()
-        self._write_lists()
+        with locked(self.folder / ".lock"):
+            file.unlink(missing_ok=True)  # another page may have been faster
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
+            self._write_lists()
 
     def table(self) -> pd.DataFrame:
         """One row per clip, `path` (below `videos/`), `label, group, split`, the oldest of a session first."""
