@@ -131,6 +131,12 @@ def test_refresh_saves_outputs_without_traces_of_the_run(notebook):
     assert set(content.cells[0].metadata) == {"tags"}
 
 
+def test_a_closed_cell_stays_closed():
+    cell = nbformat.v4.new_code_cell("1", metadata={"tags": [], "jupyter": {"source_hidden": True}, "collapsed": True})
+    content = course.without_run_traces(nbformat.v4.new_notebook(cells=[cell]))
+    assert content.cells[0].metadata == {"tags": [], "jupyter": {"source_hidden": True}}
+
+
 def test_prints_between_progress_bars_become_one_output():
     bar = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"})
     lines = [nbformat.v4.new_output("stream", name="stdout", text=f"epoch {i}\n") for i in (1, 2)]

@@ -102,6 +102,17 @@ def test_states_certain_results_and_a_headline(notebook):
     assert tagged(notebook, "nbval-check-output") and len(tagged(notebook, "headline")) == 1
 
 
+def test_every_room_of_the_museum_refuses_the_mistake_and_accepts_a_repair_that_is_hidden():
+    museum = next(notebook for notebook in SOLUTIONS if notebook.stem == "bug_museum")
+    refused, accepted = set(), set()
+    for cell in read(museum).cells:
+        repairs = set(re.findall(r"^assert check_(\d+)\(", cell.source, re.MULTILINE))
+        assert bool(repairs) == bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+        accepted |= repairs
+        refused |= set(re.findall(r"^assert not check_(\d+)\(", cell.source, re.MULTILINE))
+    assert accepted == refused == {str(room) for room in range(1, 14)}
+
+
 def some_real_clips(ucf5, folder, **counts: int):
     """Writes a dataset folder of so many real clips (`train=3, val=1, test=1`) of each of the five classes."""
     folder.mkdir()
