@@ -108,7 +108,7 @@ class Recordings:
             )
         few = table[table["split"] == "train"]["label"].value_counts().reindex(counts.index, fill_value=0)
         for label, count in few[few < ENOUGH].items():
-            said.append(f"{label}: {count} clips to learn from, of {ENOUGH} at least.")
+            said.append(f"{label}: {count} of at least {ENOUGH} clips to learn from.")
         for label, row in counts.iterrows():
             if absent := row.index[row == 0].tolist():
                 said.append(f"{label}: none in {', '.join(absent)}; then it could be told by the session alone.")

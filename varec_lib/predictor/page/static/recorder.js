@@ -19,6 +19,12 @@ class RecorderView {
     this.labels = h("ul", { class: "rc-labels" });
     this.clips = h("ul", { class: "rc-clips" });
     this.advice = h("ul", { class: "rc-advice" });
+    this.newest = h(
+      "section",
+      { class: "rc-newest", "aria-label": "Newest clips" },
+      h("h3", {}, "Newest clips"),
+      this.clips,
+    );
     this.root = h(
       "div",
       { class: "varec" },
@@ -44,7 +50,7 @@ class RecorderView {
           this.advice,
         ),
       ),
-      h("section", { class: "rc-newest", "aria-label": "Newest clips" }, h("h3", {}, "Newest clips"), this.clips),
+      this.newest,
     );
     const listen = (name, act) => {
       model.on(name, act);
@@ -147,6 +153,7 @@ class RecorderView {
       URL.revokeObjectURL(row.querySelector("video").src);
       this.known.delete(name);
     }
+    this.newest.hidden = !rows.length;
     this.clips.replaceChildren(...rows);
   }
 
