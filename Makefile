@@ -16,7 +16,7 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 
 # nbval reads what a cell shows when the cell has ended, and of more than a thousand messages the last are lost: so
 # progress bars move once in five seconds there.
-test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among them (about 30 minutes on 2 cores)
+test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among them (40 to 50 minutes on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests
