@@ -61,8 +61,10 @@ def page_of(checkpoint: Path, folder: Path) -> tuple[subprocess.Popen, str]:
 
 
 def memory_mb(server: subprocess.Popen) -> float:
-    """Of the server's largest child, the process behind the page."""
-    return max(child.memory_info().rss for child in psutil.Process(server.pid).children(recursive=True)) / 1e6
+    """Of the process behind the page: of the server's children the newest that has computed for a second."""
+    children = psutil.Process(server.pid).children(recursive=True)
+    at_work = [child for child in children if sum(child.cpu_times()[:2]) > 1]
+    return max(at_work, key=lambda child: child.create_time()).memory_info().rss / 1e6
 
 
 def main() -> None:
