@@ -121,7 +121,9 @@ def test_only_an_experiment_on_its_own_data_gets_a_report(experiment, numbered_d
     other = shutil.copytree(numbered_dataset, tmp_path / "other")
     assert cli.main(["evaluate", str(experiment.folder), "--data", str(other), "--report"]) == 2
     assert cli.main(["evaluate", str(experiment.best_checkpoint), "--split", "val", "--report"]) == 2
-    assert capsys.readouterr().err.count("--report") == 2
+    for words in (["--ucf_split", "2"], ["--protocol", "published"]):  # of which the folder keeps no scores
+        assert cli.main(["evaluate", str(experiment.folder), *words, "--report"]) == 2
+    assert capsys.readouterr().err.count("--report") == 4
 
 
 def many(videos: int = 3783, classes: int = 101, views: int = 30) -> Predictions:

@@ -79,8 +79,10 @@ def run(options: Options) -> int:
     made_possible(options.csv)
     with notes_aside(options.json):
         data, own = _dataset(options)
-        if options.report and (own is None or options.split != "test"):
-            raise ConfigError("--report goes with an experiment folder that is tested on its own test videos.")
+        if options.report and not (_is_kept(own, options) and options.split == "test"):
+            raise ConfigError(
+                "--report goes with an experiment folder that is tested on its own test videos and clips."
+            )
         orders = _evaluated(options, data)
         found = {options.split: orders["normal"][0]}
         if options.unknown:
@@ -141,9 +143,14 @@ def _print(predictions: Any, results: dict[str, Any], options: Options) -> None:
         )
 
 
+def _is_kept(own: Any, options: Options) -> bool:
+    """Whether this is an evaluation of an experiment's own clips and official list, which its folder keeps."""
+    return own is not None and options.protocol == "own" and options.ucf_split in (None, own.config.ucf_split)
+
+
 def _keep(own: Any, found: dict[str, Any], results: dict[str, Any], options: Options) -> None:
     """Keeps an experiment's scores, and its report card in `results.json` and as a picture, in its folder."""
-    if own is None or options.protocol == "published" or options.ucf_split not in (None, own.config.ucf_split):
+    if not _is_kept(own, options):
         return
     try:
         for name, predictions in found.items():
