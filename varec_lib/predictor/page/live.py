@@ -14,7 +14,7 @@ from varec_lib.errors import VarecError
 from varec_lib.evaluation.metrics import NEVER_SURE
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.predictor.live import SECONDS, LiveStream
-from varec_lib.predictor.page.widget import joined
+from varec_lib.predictor.page.widget import STYLE, joined
 from varec_lib.predictor.windows import best
 
 THRESHOLD = 0.7  # where validation videos do not tell when answers are right
@@ -31,7 +31,7 @@ class LivePredictor(anywidget.AnyWidget):
     """
 
     _esm = joined("elements camera live")
-    _css = (Path(__file__).with_name("static") / "widget.css").read_text(encoding="utf-8")
+    _css = STYLE
 
     classes = traitlets.List().tag(sync=True)
     threshold = traitlets.Float().tag(sync=True)

@@ -12,7 +12,7 @@ from traitlets.log import get_logger
 from varec_lib.data.recordings import Recordings
 from varec_lib.errors import DataError, VarecError
 from varec_lib.predictor.page.queue import Upload
-from varec_lib.predictor.page.widget import joined
+from varec_lib.predictor.page.widget import STYLE, joined
 from varec_lib.predictor.sandbox import Limits
 
 SHOWN = 12  # of the newest clips
@@ -28,7 +28,7 @@ class Recorder(anywidget.AnyWidget):
     """
 
     _esm = joined("elements dropzone camera recorder")
-    _css = (Path(__file__).with_name("static") / "widget.css").read_text(encoding="utf-8")
+    _css = STYLE
 
     labels = traitlets.List().tag(sync=True)  # of {"name", "here": clips in this session, "all"}
     session = traitlets.Unicode().tag(sync=True)

@@ -26,6 +26,7 @@ from varec_lib.predictor.sandbox import Limits
 from varec_lib.predictor.windows import Prediction
 
 STATIC = Path(__file__).with_name("static")
+STYLE = (STATIC / "widget.css").read_text(encoding="utf-8")  # of all widgets
 
 
 def joined(names: str) -> str:
@@ -43,7 +44,7 @@ class VideoPredictor(anywidget.AnyWidget):
     """
 
     _esm = joined("elements transport dropzone camera models timeline answer table history widget")
-    _css = (STATIC / "widget.css").read_text(encoding="utf-8")
+    _css = STYLE
 
     models = traitlets.List().tag(sync=True)  # as `Choice.card` gives them
     model = traitlets.Unicode().tag(sync=True)  # the name of the chosen one
