@@ -9,18 +9,21 @@ LIBRARY = Path(__file__).resolve().parents[1] / "varec_lib"
 # Whoever imports stands below: chapters, and the modules of each.
 ORDER = """
     errors files download config plots html
+    diagrams: board files networks families
     data: thinning sampling stick_motion stick_figures folders ucf101 hmdb51 archive ucf101_source
         picture video_file frame_folder video facts preview manifest class_folders clip_spec dataset
         recordings findings check real_clips stick_actions looks duplicates shortcuts doctor store_writer store
     models: device precision registry frame_average novelty checkpoint cnn_lstm r3d18 i3d flax_i3d
-        packages weights backbone pretrained __init__
+        packages weights backbone pretrained export __init__
     evaluation: intervals metrics calibration figures apply temporal zero_shot compare explain report
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
     predictor: windows decoder predict live sandbox page.samples page.answer page.choices page.queue page.widget
         page.recorder page.live page.kernels page.server page.app
     course environment
-    commands: output train report evaluate compare predict weights weights_get data_demo data_ucf101 data_from_folders
-        data_check data_store bench env course app
+    exercises: registry chapters_1_to_3 chapters_4_to_7 __init__
+    sweep: __init__ grid jobs runner leaderboard
+    commands: output train report evaluate compare export predict weights weights_get data_demo data_ucf101
+        data_from_folders data_check data_store bench env course sweep app
     cli
 """
 FILES = sorted(LIBRARY.rglob("*.py"))

@@ -97,6 +97,21 @@ def test_the_command_refuses_a_misspelt_parameter(capsys):
     assert "num_frame" in capsys.readouterr().err
 
 
+def test_a_recipe_is_what_the_parameters_say():
+    notebook = {
+        "data_dir": "data/d0",
+        "store_dir": "data/store",
+        "weights": "",
+        "epochs": 3,
+        "figures_dir": "figures",
+        "pd": pd,
+    }
+    config = course.recipe(notebook, model="r3d18", epochs=2)
+    assert (config.model, config.epochs, config.weights) == ("r3d18", 2, None)
+    assert config.data_dir == course.PROJECT_ROOT / "data" / "d0" and config.store_dir.is_absolute()
+    assert course.recipe(notebook | {"weights": "mine.pt"}).weights == course.PROJECT_ROOT / "mine.pt"
+
+
 def test_unknown_notebook_is_refused():
     with pytest.raises(ConfigError, match="99"):
         course.find_notebooks(["99"])

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "Test a checkpoint on a dataset.",
     "report": "Write a page on how good an experiment's model is.",
     "compare": "Say whether models can be told apart.",
+    "export": "Write a model as an ONNX file for other programs.",
     "predict": "Say what is in a video, or in many.",
     "weights": "List published weights.",
     "weights get": "Fetch some of them.",
@@ -24,6 +25,7 @@ COMMANDS = {
     "env": "Say what this machine is, for a report of a problem.",
     "app": "Serve the predictor as a web page.",
     "course": "Run the notebooks.",
+    "sweep": "Run a notebook with many combinations of parameters.",
 }
 
 

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,21 @@ def dataset_folder(data_dir: Path | str) -> Path:
     return generate(folder) if folder == PROJECT_ROOT / "data" / "stick_actions" else folder
 
 
+def recipe(parameters: Mapping[str, Any], **more: Any) -> TrainConfig:
+    """The settings that a notebook's parameters are, and `more` of them; `parameters` is the notebook's `globals()`.
+
+    Parameters have the names of `TrainConfig`'s fields; other variables are passed over. Folders are taken from the
+    project folder, and the embedded dataset is drawn if it is wanted and not there yet.
+    """
+    names = {field.name for field in fields(TrainConfig)}
+    values = {name: value for name, value in parameters.items() if name in names} | more
+    values |= {name: project_path(values[name]) for name in ("experiments_dir", "store_dir") if name in values}
+    values["data_dir"] = dataset_folder(values["data_dir"])
+    if "weights" in values:
+        values["weights"] = project_path(values["weights"]) if values["weights"] else None
+    return TrainConfig(**values)
+
+
 def find_notebooks(names: list[str] | None = None) -> list[Path]:
     """All numbered notebooks, or those whose file name starts with one of `names` ("02", "02_cnn_lstm")."""
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
@@ -56,21 +72,35 @@ def find_notebooks(names: list[str] | None = None) -> list[Path]:
     return [n for n in notebooks if not names or any(n.stem.startswith(name) for name in names)]
 
 
+def parameters_of(notebook: Path) -> dict[str, Any]:
+    """The parameters of a notebook and their values in it."""
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+
+
 def parse_parameters(pairs: list[tuple[str, str]], notebooks: list[Path]) -> dict[Path, dict[str, Any]]:
     """The parameters that each notebook takes of `-p name value` pairs, as the notebook's own values are.
 
-    Values are read as Python or YAML people write them (`False`, `no`, `1e-3`, `[64, 64]`, `None`); paths are looked
-    for where the command was typed. Raises `ConfigError` for a name that no chosen notebook has (papermill itself
-    would only warn), and for a value that does not fit.
+    Raises `ConfigError` for a name that no chosen notebook has (papermill itself would only warn), and for a value that
+    does not fit.
     """
-    known = {notebook: papermill.inspect_notebook(str(notebook)) for notebook in notebooks}
-    defaults = {name: found["default"] for names in known.values() for name, found in names.items()}
-    values: dict[str, Any] = {}
-    for name, text in pairs:
-        if name not in defaults:
-            raise ConfigError(f"No chosen notebook has a parameter {name!r}. Known: {', '.join(sorted(defaults))}.")
-        values[name] = _value(name, text, ast.literal_eval(defaults[name]))
+    known = {notebook: parameters_of(notebook) for notebook in notebooks}
+    values = fitted(dict(pairs), {name: value for names in known.values() for name, value in names.items()})
     return {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in known.items()}
+
+
+def fitted(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for parameters of a notebook, of the types that it takes; `known` has its own values by name.
+
+    Text is read as Python or YAML people write it (`False`, `no`, `1e-3`, `[64, 64]`, `None`); paths are looked for
+    where the command was typed. Raises `ConfigError` for a name that is not known and a value that does not fit.
+    """
+    values = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"No chosen notebook has a parameter {name!r}. Known: {', '.join(sorted(known))}.")
+        values[name] = _value(name, value if isinstance(value, str) else repr(value), known[name])
+    return values
 
 
 def _value(name: str, text: str, default: Any) -> Any:
