@@ -134,3 +134,10 @@ def test_a_killed_save_leaves_the_former_settings(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         TrainConfig(epochs=4).save(tmp_path / "config.json")
     assert TrainConfig.load(tmp_path / "config.json").epochs == 3
+
+
+def test_an_experiment_named_after_its_model_follows_it():
+    assert TrainConfig(model="r3d18").replaced(model="cnnlstm").experiment_name == "cnnlstm"
+    assert TrainConfig(model="r3d18").replaced(epochs=3).experiment_name == "r3d18"
+    assert TrainConfig(model="r3d18", experiment_name="mine").replaced(model="cnnlstm").experiment_name == "mine"
+    assert TrainConfig(model="r3d18").replaced(model="cnnlstm", experiment_name="own").experiment_name == "own"

@@ -208,7 +208,9 @@ class TrainConfig(Settings):
         return self.replaced(**{name: suited.get(name, value) for name, value in self._left_open().items()})
 
     def replaced(self, **settings: Any) -> "TrainConfig":
-        """A copy with other settings."""
+        """A copy with other settings; an experiment that is named after its model takes the name of the new one."""
+        if self.experiment_name == self.model:
+            settings = {"experiment_name": settings.get("model", self.model)} | settings
         return replace(self, **settings)
 
     def to_dict(self) -> dict[str, Any]:
