@@ -17,7 +17,7 @@ def test_the_page_of_flags_is_what_the_settings_say():
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags.page(), "run python docs/flags.py"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8").replace("\n", " "))
     assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]

@@ -1,5 +1,6 @@
 """environment.yml, pyproject.toml and constraints.txt say the same."""
 
+import json
 import re
 import sys
 import tomllib
@@ -73,3 +74,26 @@ def test_version_is_stated_once_and_the_same():
 
 def test_command_points_to_the_cli():
     assert PROJECT["scripts"] == {"varec": "varec_lib.cli:main"}
+
+
+def test_what_people_expect_of_a_repository_is_there_and_agrees():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__ and citation["license"] == PROJECT["license"]
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+) \((\S+)\)$", changes, re.MULTILINE).groups()
+    assert newest == (__version__, str(citation["date-released"]))
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text(encoding="utf-8"))
+    asked = {part.get("id"): part.get("validations", {}).get("required") for part in form["body"]}
+    assert asked["environment"] and "`varec env`" in str(form)
+    json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+
+
+def test_every_command_of_the_workflow_and_the_guide_is_a_target_of_make():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    called = [name for text in [*steps, guide] for name in re.findall(r"(?:^|`)make ([\w-]+)", text, re.MULTILINE)]
+    assert {"lint", "test"} <= set(called) <= targets
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert lowest in workflow["jobs"]["pinned"]["strategy"]["matrix"]["python"]
