@@ -5,7 +5,7 @@ READY := .venv/.ready
 PAGE := varec_lib/predictor/page/static varec_lib/predictor/page/voila/page.js varec_lib/predictor/page/voila/page.css
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast app screenshots lab lint format notebooks fuzz clean
+.PHONY: site help course test test-fast app screenshots lab lint format notebooks fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among 
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests
-	TQDM_MININTERVAL=5 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
+	OMP_NUM_THREADS=1 TQDM_MININTERVAL=5 $(BIN)/pytest -n 2 --dist loadgroup --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests
@@ -50,6 +50,9 @@ bsdtar:
 app: $(READY)  ## open the predictor as a web page
 	$(BIN)/varec data demo
 	$(BIN)/varec app --open
+
+site: $(READY)  ## build the site from the committed notebooks, docs and docstrings, into build/site
+	$(BIN)/python site/build.py
 
 screenshots: $(READY) chromium  ## take the pictures of that page in figures/ (needs a model: varec course 02)
 	VAREC_SCREENSHOTS=figures $(BIN)/pytest -q tests/predictor/test_screenshots.py

@@ -26,7 +26,6 @@ HISTORY = pd.DataFrame(
 )
 SCORES = pd.DataFrame({"recall": [0.9, 0.1, 0.5]}, index=["run", "walk", "jump"])
 TIME = pd.DataFrame({"all classes": [0.9, 0.5]}, index=["normal", "reversed"])
-COUNTS = pd.DataFrame({"train": [6, 4], "val": [2, 2], "test": [1, 3]}, index=["run", "walk"])
 CLIPS = [torch.full((frames, 3, 8, 12), value, dtype=torch.uint8) for frames, value in ((4, 0), (3, 200))]
 COMPARED = pd.DataFrame(
     {
@@ -55,7 +54,6 @@ def ticks(labels) -> list[str]:
         lambda: plots.confusion_matrix(np.eye(3, dtype=int), ["a", "b", "c"]),
         lambda: plots.class_scores(SCORES),
         lambda: plots.time_orders({"cnnlstm": TIME}, "all classes", chance=0.5),
-        lambda: plots.split_counts(COUNTS),
         lambda: plots.sampled_frames(30, {"uniform": [1, 10, 20]}),
         lambda: figures.reliability(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 1.0]})),
         lambda: figures.compared(COMPARED),
@@ -67,7 +65,6 @@ def ticks(labels) -> list[str]:
         "confusion_matrix",
         "class_scores",
         "time_orders",
-        "splits",
         "sampled",
         "reliability",
         "compared",
@@ -157,13 +154,6 @@ def test_time_orders_have_a_bar_per_model_and_order():
     assert [[bar.get_height() for bar in bars] for bars in axis.containers] == [[0.9, 0.45], [0.5, 0.25]]
     assert set(ticks(axis.get_legend().get_texts())) == {"normal", "reversed", "chance"}
     assert axis.get_ylabel() == "top-1, all classes"
-
-
-def test_split_counts_stack_the_splits():
-    (axis,) = plots.split_counts(COUNTS).axes
-    assert ticks(axis.get_yticklabels()) == ["walk", "run"]  # the first class on top
-    assert ticks(axis.get_legend().get_texts()) == ["train", "val", "test"]
-    assert [[bar.get_width() for bar in bars] for bars in axis.containers] == [[4, 6], [2, 2], [3, 1]]
 
 
 def test_sampled_frames_are_dots_on_a_line_each():

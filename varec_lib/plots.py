@@ -26,6 +26,19 @@ def save(figure: Figure, path: Path | str) -> Path:
     return path
 
 
+def show(figure: Figure, alt: str, path: Path | str | None = None) -> None:
+    """Displays a figure in the notebook, with a sentence for those who cannot see it, and saves it where one says so.
+
+    `alt` becomes the alternative text of the picture in every HTML version of the notebook.
+    """
+    from IPython.display import display  # here: only notebooks show anything
+
+    if path is not None:
+        save(figure, path)
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)  # which would show it again at the end of the cell
+
+
 def film_strips(clips: "list[torch.Tensor]", titles: list[str], *, frame_width: float = 1.0) -> Figure:
     """One row of frames per uint8 clip `(T, C, H, W)`, the title to its left; time runs to the right."""
     longest = max(len(clip) for clip in clips)
@@ -153,16 +166,6 @@ def ladder(table: pd.DataFrame) -> Figure:
         on = f" ({'; '.join(dict.fromkeys(table.loc[measured, 'on']))})" if "on" in table else ""
         axis.set(xlim=(0, 1.25), xlabel=f"test top-1, with its 95 % interval; seconds from command to result{on}")
         axis.set_xticks(np.arange(0, 1.01, 0.2))
-        return figure
-
-
-def split_counts(counts: pd.DataFrame) -> Figure:
-    """Videos per class, stacked by split; `counts` as `varec_lib.data.check.summary` without its totals."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, max(2.0, 0.32 * len(counts))), layout="constrained")
-        counts.iloc[::-1].plot.barh(stacked=True, color=[ACCENT, GOOD, MUTED], ax=axis, width=0.75)
-        axis.set(xlabel="videos", ylabel="")
-        axis.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.16))
         return figure
 
 

@@ -721,3 +721,19 @@ def test_the_page_fits_any_width(page, width):
     page.set_viewport_size({"width": width, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.locator(".stub").bounding_box()["width"] <= 1100
+
+
+def test_a_page_lives_below_another_path_where_a_proxy_shows_it_there(tmp_path, browser):
+    with varec_app(write_notebook(tmp_path / "page.ipynb"), "--base_url", "varec/page") as running:
+        assert running.url.endswith("/varec/page/")
+        top = running.url.removesuffix("varec/page/")
+        assert Visitor().ask(top)[0] == 404
+        asked = []
+        with visit(browser, running.url) as page:
+            page.on("request", lambda request: asked.append(request.url))
+            page.click(".stub button")
+            page.wait_for_function("document.querySelector('.stub output').value == '1'")
+            page.reload()
+            page.wait_for_selector(".stub")
+        until(lambda: not running.kernels)
+        assert asked and all(url.startswith((running.url, "data:", "blob:", "about:")) for url in asked)

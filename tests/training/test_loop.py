@@ -500,7 +500,7 @@ def test_cnnlstm_can_learn_a_handful_of_clips_by_heart(tiny_stick_actions, store
     config = TrainConfig(
         data_dir=tiny_stick_actions, store_dir=store_dir, experiments_dir=tmp_path, model="cnnlstm", epochs=15,
         batch_size=8, num_workers=2,
-        num_frames=8, frame_size=(64, 64), augment=False, patience=0, lr=5e-4, warmup_epochs=2, scheduler="cosine",
+        num_frames=8, frame_size=(32, 32), augment=False, patience=0, lr=5e-4, warmup_epochs=2, scheduler="cosine",
     )  # fmt: skip
     history = train(config, progress=False).history
     assert history["train_top1"].iloc[-3:].max() == 1.0

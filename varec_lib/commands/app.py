@@ -24,6 +24,8 @@ class Options(Settings):
 
     port: int = 8866
     """Port of the page; 0 takes any that is free."""
+    base_url: str = "/"
+    """Path of the page, where a reverse proxy or a JupyterHub does not show it at the top of its address."""
     ip: str = "127.0.0.1"
     """Who reaches the page: 127.0.0.1 only this computer, 0.0.0.0 everybody who reaches this computer."""
     token: str | None = None
@@ -56,7 +58,7 @@ def run(options: Options) -> int:
     from varec_lib.predictor.page.app import serve
 
     data_dir = course.dataset_folder(options.data.resolve())
-    names = ("ip", "port", "token", "password", "no_token", "max_kernels", "idle_minutes", "preloaded")
+    names = ("ip", "port", "base_url", "token", "password", "no_token", "max_kernels", "idle_minutes", "preloaded")
     serve(
         options.notebook or course.NOTEBOOKS / "06_video_predictor.ipynb",
         experiments_dir=options.experiments_dir,

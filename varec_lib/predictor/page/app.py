@@ -41,6 +41,7 @@ def serve(
     files: Path | None = None,
     ip: str = "127.0.0.1",
     port: int = 8866,
+    base_url: str = "/",
     token: str | None = None,
     password: str | None = None,
     no_token: bool = False,
@@ -54,9 +55,9 @@ def serve(
     Its parameters `experiments_dir`, `data_dir` and `server_files` are set, the last to None where visitors may not
     name `files` of this computer; they may name those of `data/` where the page is for this computer alone.
     Each open page has a kernel of its own, which ends with it, or after `idle_minutes` without use; with `preloaded`
-    they are forked from one process that has imported everything. The `token` that visitors need is drawn ("auto"; also
-    without one where others reach `ip`), unless `password` or `no_token` say otherwise. Raises `ConfigError` where the
-    notebook, the port or the options cannot be used.
+    they are forked from one process that has imported everything. `base_url` is the path under which a proxy shows the
+    page. The `token` that visitors need is drawn ("auto"; also without one where others reach `ip`), unless `password`
+    or `no_token` say otherwise. Raises `ConfigError` where notebook, port or options cannot be used.
     """
     if max_kernels < 1 or idle_minutes <= 0:
         raise ConfigError("--max_kernels must be 1 or more, and --idle_minutes more than 0.")
@@ -75,7 +76,8 @@ def serve(
     config.PasswordIdentityProvider.hashed_password = _hashed(password)
     logging.getLogger("tornado").setLevel(logging.ERROR)
     server = Server.instance(
-        config=config, notebook_path=str(notebook.resolve()), ip=ip, port=port, open_browser=open_browser and local,
+        config=config, notebook_path=str(notebook.resolve()), ip=ip, port=port,
+        base_url=f"/{base_url.strip('/')}/".replace("//", "/"), open_browser=open_browser and local,
         token=None if key == "auto" else key, auto_token=key == "auto", guarded=bool(key or password),
         open_to_all=no_token, config_file_paths=[], log_level=logging.ERROR,
     )  # fmt: skip

@@ -171,7 +171,7 @@ class Server(Voila):
         host = socket.gethostname() if self.ip in ("", "0.0.0.0", "::") else self.ip
         host = f"[{host}]" if ":" in host else host
         token = self.identity_provider.token
-        return f"http://{host}:{self.port}/" + (f"?{urlencode({'token': token})}" if token else "")
+        return f"http://{host}:{self.port}{self.base_url}" + (f"?{urlencode({'token': token})}" if token else "")
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict) -> None:
