@@ -1,6 +1,7 @@
 """The committed notebooks follow the rules of the course, and run as papermill jobs with other values."""
 
 import ast
+import builtins
 import dataclasses
 import json
 import re
@@ -68,6 +69,18 @@ def test_one_parameters_cell_with_plain_literals_named_as_in_train_config(notebo
     assert names - {field.name for field in dataclasses.fields(TrainConfig)} - own == {"figures_dir"}
     code = [cell for cell in read(notebook).cells if cell.cell_type == "code"]
     assert "parameters" in code[0].metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("notebook", [n for n in NOTEBOOKS if tagged(n, "app")], ids=lambda notebook: notebook.stem)
+def test_the_cells_of_the_page_need_no_other_cell(notebook):
+    tree = ast.parse("\n".join(cell.source for cell in tagged(notebook, "app")))
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    imported = [
+        alias for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    ]
+    known = {node.id for node in names if isinstance(node.ctx, ast.Store)} | set(dir(builtins))
+    known |= {alias.asname or alias.name.split(".")[0] for alias in imported}
+    assert {node.id for node in names} <= known
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
