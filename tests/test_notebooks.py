@@ -241,7 +241,7 @@ def test_real_clips_run_as_papermill_jobs(ucf5, tmp_path):
 
     weights = ucf5.parent / "weights" / "mobilenet_v2_imagenet_features.pt"
     given = {
-        "data_dir": some_real_clips(ucf5, tmp_path / "real", train=4, val=2, test=2),
+        "data_dir": some_real_clips(ucf5, tmp_path / "real", train=8, val=2, test=4),
         "experiments_dir": tmp_path / "experiments",
         "store_dir": tmp_path / "store", "figures_dir": tmp_path / "figures",
         "num_frames": 4, "epochs": 2, "backbone": "mobilenet_v2", "freeze_backbone": "true", "frame_size": "[112, 112]",
@@ -250,7 +250,7 @@ def test_real_clips_run_as_papermill_jobs(ucf5, tmp_path):
     parameters = [part for name, value in given.items() for part in ("-p", name, str(value))]
     assert main(["course", "01", "02", "05", *parameters, "--out", str(tmp_path / "runs")]) == 0
     test = latest_experiment(tmp_path / "experiments", model="cnnlstm").results["test"]
-    assert test["num_videos"] == 10 and len(test["classes"]) == 5
+    assert test["num_videos"] == 20 and len(test["classes"]) == 5
     assert test["top1"] > 0.3  # chance is 0.2
     assert "5 classes" in headline_of(tmp_path / "runs" / "01_data_exploration.ipynb")
 
