@@ -46,6 +46,15 @@ def test_jobs_run_once_and_leave_notebook_result_and_experiments(jobs, runs_of):
         assert (job.folder / "notebook.ipynb").is_file() and (job.folder / "experiments").is_dir()
 
 
+def test_a_single_worker_leaves_the_environment_as_it_was(jobs, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    (job,) = jobs({"number": 1})
+    run_jobs([job], workers=1, progress=False)
+    assert job.result["headline"] == "threads 1"
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "OMP_WAIT_POLICY" not in os.environ
+
+
 def test_a_changed_parameter_is_another_job(jobs):
     one, other, same = jobs({"number": 1}), jobs({"number": 2}), jobs({"number": 1})
     assert one[0].folder == same[0].folder != other[0].folder

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,16 @@ def run_job(job: Job) -> dict[str, Any]:
     with locked(job.folder / ".lock"):
         if (before := job.result) and before["status"] == "ok":
             return before
-        os.environ.update(OMP_NUM_THREADS=str(job.threads), OMP_WAIT_POLICY="PASSIVE")  # the kernel inherits them
         own = {"experiments_dir": "experiments", "figures_dir": "figures"}
         known = papermill.inspect_notebook(str(job.notebook))
         values = {name: str(job.folder / place) for name, place in own.items() if name in known} | job.values
         start, status, output = time.perf_counter(), "ok", job.folder / EXECUTED
         try:
-            papermill.execute_notebook(
-                str(job.notebook), str(output), values, kernel_name="python3", cwd=str(job.folder), progress_bar=False
-            )
+            with _environment(OMP_NUM_THREADS=str(job.threads), OMP_WAIT_POLICY="PASSIVE"):
+                papermill.execute_notebook(
+                    str(job.notebook), str(output), values, kernel_name="python3", cwd=str(job.folder),
+                    progress_bar=False,
+                )  # fmt: skip
         except PapermillExecutionError as error:
             status = f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}".splitlines()[0]
         result = {
@@ -74,6 +76,20 @@ def run_job(job: Job) -> dict[str, Any]:
         }
         write_text(job.folder / RESULT, json.dumps(result, indent=2) + "\n")
     return result
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for processes that are started meanwhile; afterwards all is as before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _trained(folder: Path) -> list[dict[str, Any]]:
