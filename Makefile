@@ -20,7 +20,7 @@ test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among 
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests
-	OMP_NUM_THREADS=1 TQDM_MININTERVAL=5 $(BIN)/pytest -n 2 --dist loadgroup --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
+	TQDM_MININTERVAL=5 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests

@@ -19,7 +19,6 @@ html_math_renderer = "mathml"  # every current browser draws it; MathJax would c
 autodoc_default_options = {"members": True, "member-order": "bysource", "undoc-members": False}
 autodoc_typehints = "signature"
 default_role = "literal"  # docstrings are Markdown's way of marking code
-exclude_patterns = ["**/conftest.py"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 html_theme = "sphinx_book_theme"
