@@ -56,11 +56,12 @@ def test_without_effects_the_share_is_what_chance_explains():
 
 
 def test_the_page_holds_table_pictures_and_links_and_escapes_what_notebooks_print(job_with, tmp_path):
-    jobs = [job_with({"lr": lr, "name": "<b>"}, lr) for lr in (0.1, 0.2, 0.7)]
+    jobs = [job_with({"lr": lr, "epochs": epochs, "name": "<b>"}, lr) for epochs, lr in enumerate((0.1, 0.2, 0.7))]
     write_leaderboard(jobs, tmp_path, about="On a laptop.")
     page = (tmp_path / "leaderboard.html").read_text()
     assert "&lt;b&gt;" in page and "<b>" not in page.split("</style>")[1]
-    assert page.count("data:image/png") == 1 and "On a laptop." in page and "jobs/2/notebook.ipynb" in page
+    assert [f"values of {name}," in page for name in ("lr", "epochs", "name")] == [True, True, False]
+    assert page.count("data:image/png") == 2 and "On a laptop." in page and "jobs/2/notebook.ipynb" in page
     assert pd.read_csv(tmp_path / "leaderboard.csv")["val_top1"].tolist() == [0.7, 0.2, 0.1]
 
 

@@ -31,7 +31,7 @@ def what_mattered(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
     The share is the correlation ratio (eta squared), 0 to 1; random numbers are cut into four equally full ranges. With
     few jobs a parameter that does nothing explains a part as well: `by_chance` is what it would in the mean.
     """
-    measure = next((name for name in MEASURES if name in table and table[name].notna().sum() > 1), None)
+    measure = _measure(table)
     done = table[table[measure].notna()] if measure else table[:0]
     rows = []
     for name in parameters:
@@ -49,6 +49,11 @@ def what_mattered(table: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
         rows.append({"parameter": name, "explains": explained, "by_chance": min(chance, 1.0), f"mean {measure}": means})
     columns = ["parameter", "explains", "by_chance", f"mean {measure}"]
     return pd.DataFrame(rows, columns=columns).sort_values("explains", ascending=False, ignore_index=True)
+
+
+def _measure(table: pd.DataFrame) -> str | None:
+    """What jobs are compared by: the first of `MEASURES` that at least two of them have."""
+    return next((name for name in MEASURES if name in table and table[name].notna().sum() > 1), None)
 
 
 def write_leaderboard(jobs: list[Job], out: Path, about: str = "") -> pd.DataFrame:
@@ -70,7 +75,7 @@ def write_leaderboard(jobs: list[Job], out: Path, about: str = "") -> pd.DataFra
         rows=[[_shown(value) for value in row] for row in table.itertuples(index=False)],
         notebooks=[f"jobs/{job}/notebook.ipynb" for job in table["job"]],
         mattered=mattered.to_dict("split")["data"],
-        pictures=[picture(figure) for figure in _pictures(table, parameters)],
+        pictures=[(name, picture(figure)) for name, figure in _pictures(table, parameters).items()],
     )
     return table
 
@@ -82,14 +87,14 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _pictures(table: pd.DataFrame, parameters: list[str]) -> list[Any]:
+def _pictures(table: pd.DataFrame, parameters: list[str]) -> dict[str, Any]:
     """For each parameter that varies, top-1 against its values, a dot per trained model."""
     import matplotlib.pyplot as plt
 
     from varec_lib.plots import ACCENT, BAD, GOOD, MUTED, STYLE
 
-    measure = next((name for name in MEASURES if name in table and table[name].notna().sum() > 1), None)
-    figures = []
+    measure = _measure(table)
+    figures = {}
     for name in parameters if measure else []:
         done = table[table[measure].notna() & table[name].notna()]
         if done[name].nunique() < 2:
@@ -105,5 +110,5 @@ def _pictures(table: pd.DataFrame, parameters: list[str]) -> list[Any]:
             axis.grid(alpha=0.25)
             if len(models) > 1:
                 axis.legend(frameon=False)
-        figures.append(figure)
+        figures[name] = figure
     return figures
