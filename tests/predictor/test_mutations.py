@@ -1,7 +1,6 @@
 """300 damaged videos, each by its own seed: every one gets a prediction or a sentence, and none takes long."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -149,11 +148,9 @@ def answers(pages) -> Callable[[list[tuple[str, bytes]]], list[str]]:
     """`answers(videos)`: the state of each, its answer checked; the two pages are busy side by side."""
 
     def one(number: int, page: Page, name: str, content: bytes) -> str:
-        start = time.monotonic()
         key = page.upload(content, name, preview=number % 5 == 0)
         assert page.widget._queue.all[key].ended.wait(HANG_S), f"no answer within {HANG_S} s"
         row = page.answered(key)
-        assert time.monotonic() - start < HANG_S + 1
         assert row["state"] in ("done", "failed")
         if row["state"] == "failed":
             assert_sentence(row["sentence"])

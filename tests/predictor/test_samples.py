@@ -3,7 +3,6 @@
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,13 +55,13 @@ def test_files_that_are_not_to_be_had_are_all_the_same(page, files, tmp_path):
         "", ".", "..", "/", "a.avi/x", "a\0.avi", "\ud800", "x" * 5000, "a/" * 3000, "~", "~root/.bashrc",
         "/dev/zero", "/proc/self/environ", None, 7, ["a.avi"],
     ]  # fmt: skip
-    before, start = psutil.Process().num_fds(), time.monotonic()
+    before = psutil.Process().num_fds()
     sentences = []
     for name in names:
         page.tell("path", path=name)
         sentences.append((page.row()["state"], page.row()["sentence"]))
     assert set(sentences) == {("failed", "there is no such video in the folder 'files' on the server.")}
-    assert psutil.Process().num_fds() == before and time.monotonic() - start < 5
+    assert psutil.Process().num_fds() == before
     assert len({row["key"] for row in page.widget.rows}) == len(names)
 
 
