@@ -5,7 +5,7 @@ READY := .venv/.ready
 PAGE := varec_lib/predictor/page/static varec_lib/predictor/page/voila/page.js varec_lib/predictor/page/voila/page.css
 
 .DEFAULT_GOAL := help
-.PHONY: site help course test test-fast app screenshots lab lint format notebooks fuzz clean
+.PHONY: site help course test test-fast app screenshots lab lint format notebooks fuzz lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -74,6 +74,13 @@ format: $(READY)  ## put code and notebooks into that format
 notebooks: $(READY)  ## run every notebook and save its outputs in place, as they are committed
 	$(BIN)/varec data demo
 	$(BIN)/varec course --refresh
+
+# For every system and Python at once. Pins that still fit are kept: UPGRADE=--upgrade takes the newest releases instead.
+lock: $(READY)  ## renew constraints.txt, and requirements.lock with hashes, after a change of pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header $(UPGRADE) \
+		pyproject.toml --output-file constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --generate-hashes \
+		--constraints constraints.txt pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what was generated: dataset, experiments, runs (not .venv)
 	rm -rf data/stick_actions experiments runs

@@ -1,9 +1,10 @@
-"""environment.yml, pyproject.toml and constraints.txt say the same."""
+"""environment.yml, pyproject.toml, constraints.txt and requirements.lock say the same."""
 
 import json
 import re
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -16,22 +17,27 @@ from varec_lib import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+INSTALLED = {canonicalize_name(found.name): found for found in distributions()}
 REQUIREMENTS = [
     Requirement(line)
     for line in [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
 ]
 
 
-@pytest.fixture(scope="module")
-def pins() -> dict[str, str]:
-    """Version per package of constraints.txt; every line must be an exact pin."""
+def pinned(name: str) -> dict[str, list[Requirement]]:
+    """The exact pins of each package in a file of them; markers tell systems and Pythons apart."""
     found = {}
-    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        if line := line.split("#")[0].strip():
-            name, version = re.fullmatch(r"([\w.-]+)==(\S+)", line.split(";")[0].strip()).groups()
-            assert canonicalize_name(name) not in found, f"{name} is pinned twice"
-            found[canonicalize_name(name)] = version
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if line[:1].isalnum():
+            pin = Requirement(line.removesuffix("\\"))
+            assert {specifier.operator for specifier in pin.specifier} == {"=="}, line
+            found.setdefault(canonicalize_name(pin.name), []).append(pin)
     return found
+
+
+@pytest.fixture(scope="module")
+def pins() -> dict[str, list[Requirement]]:
+    return pinned("constraints.txt")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,35 @@ def test_every_dependency_has_a_pin_that_fits(requirement, pins):
     name = canonicalize_name(requirement.name)
     assert name in pins, f"{name} is not in constraints.txt"
     assert requirement.specifier, f"{name} has no lower bound"
-    assert requirement.specifier.contains(pins[name]), f"{name}=={pins[name]} does not fit {requirement}"
+    for pin in pins[name]:
+        (version,) = pin.specifier
+        assert requirement.specifier.contains(version.version), f"{pin} does not fit {requirement}"
+
+
+def test_no_package_has_two_pins_for_one_python(pins):
+    for name, several in pins.items():
+        here = [pin for pin in several if pin.marker is None or pin.marker.evaluate()]
+        assert len(here) <= 1, f"{name} has two pins here"
+
+
+def test_the_pins_can_be_installed_with_the_lowest_python_that_is_promised(pins):
+    lowest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    for name, several in pins.items():
+        for pin in several:
+            wanted = INSTALLED[name].metadata["Requires-Python"] if name in INSTALLED else None
+            meant = pin.marker is None or pin.marker.evaluate({"python_full_version": lowest})
+            same = name in INSTALLED and pin.specifier.contains(INSTALLED[name].version)
+            assert not (wanted and meant and same) or SpecifierSet(wanted).contains(lowest), f"{pin} wants {wanted}"
+
+
+def test_the_lock_is_the_same_set_with_hashes(pins):
+    assert {str(pin) for several in pinned("requirements.lock").values() for pin in several} == {
+        str(pin) for several in pins.values() for pin in several
+    }
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    packages = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", package) for package in packages)
+    assert "://" not in text  # whose index the packages come from is the reader's choice
 
 
 def test_dependencies_have_lower_bounds_only():
