@@ -16,7 +16,7 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 
 # nbval reads what a cell shows when the cell has ended, and of more than a thousand messages the last are lost: so
 # progress bars move once in five seconds there.
-test: $(READY) chromium bsdtar  ## run all tests, the committed notebooks among them (40 to 50 minutes on 2 cores)
+test: $(READY) chromium bsdtar nginx  ## run all tests, the committed notebooks among them (40 to 50 minutes on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests
@@ -28,24 +28,24 @@ test-fast: $(READY)  ## run the quick tests, about 6 minutes
 fuzz: $(READY)  ## read, check and predict 500 damaged videos
 	VAREC_FUZZ=500 $(BIN)/pytest -q tests/data/test_fuzzing.py
 
-# The browser of the tests: installed where that is possible (as root on Debian), else they are skipped and say why.
-.PHONY: chromium
-chromium:
-	@for name in chromium chromium-browser google-chrome-stable google-chrome; do command -v $$name >/dev/null && exit 0; done; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "Installing Chromium for the browser tests ..."; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
-	fi || true; \
-	command -v chromium >/dev/null || echo "There is no Chromium here: tests in a browser will be skipped."
+# What tests need beside Python: installed where that is possible (as root on Debian), else these tests are skipped.
+# $(1): programs any of which will do; $(2): Debian's package; $(3): what is skipped without it.
+define have
+@for name in $(1); do command -v $$name >/dev/null && exit 0; done; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "Installing $(2) for the tests ..."; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null; \
+fi || true; \
+for name in $(1); do command -v $$name >/dev/null && exit 0; done; echo "There is no $(2): $(3) will be skipped."
+endef
 
-# What unpacks RAR in the tests, in the same way.
-.PHONY: bsdtar
+.PHONY: chromium bsdtar nginx
+chromium:
+	$(call have,chromium chromium-browser google-chrome-stable google-chrome,chromium,tests in a browser)
 bsdtar:
-	@for name in bsdtar unrar unar; do command -v $$name >/dev/null && exit 0; done; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libarchive-tools >/dev/null; \
-	fi || true; \
-	command -v bsdtar >/dev/null || echo "Nothing here unpacks RAR: tests of it will be skipped."
+	$(call have,bsdtar unrar unar,libarchive-tools,tests that unpack RAR)
+nginx:
+	$(call have,nginx /usr/sbin/nginx,nginx-light,the test behind a proxy)
 
 app: $(READY)  ## open the predictor as a web page
 	$(BIN)/varec data demo

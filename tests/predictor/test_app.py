@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +31,8 @@ from varec_lib.predictor.page.server import is_local
 
 VAREC = Path(sys.executable).with_name("varec")
 WAIT_S = 120  # for what takes seconds where nobody else is at work
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+TEMPORARY_OF_NGINX = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 KERNEL = '"kernelId": "'  # what names it in a page
 SECRET = "not for visitors"
 PARAMETERS = """experiments_dir = "experiments"
@@ -737,3 +741,35 @@ def test_a_page_lives_below_another_path_where_a_proxy_shows_it_there(tmp_path, 
             page.wait_for_selector(".stub")
         until(lambda: not running.kernels)
         assert asked and all(url.startswith((running.url, "data:", "blob:", "about:")) for url in asked)
+
+
+def answers(port: int) -> bool:
+    """Whether something listens there."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here")
+def test_it_works_behind_nginx_as_the_documentation_sets_it_up(tmp_path, browser):
+    guide = (PROJECT_ROOT / "docs" / "how_do_i.md").read_text(encoding="utf-8")
+    location = re.search(r"```nginx\n(.*?)```", guide, re.DOTALL)[1]
+    with varec_app(write_notebook(tmp_path / "page.ipynb"), "--base_url", "/varec/", "--token", "abc") as running:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            front = free.getsockname()[1]
+        port = urllib.parse.urlsplit(running.url).port
+        server = f"server {{ listen 127.0.0.1:{front}; {location.replace('8866', str(port))} }}"
+        temporary = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in TEMPORARY_OF_NGINX)
+        settings = f"pid {tmp_path}/pid; daemon off; events {{}} http {{ access_log off; {temporary} {server} }}"
+        (tmp_path / "nginx.conf").write_text(settings)
+        command = [NGINX, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "errors", "-p", tmp_path]
+        proxy = subprocess.Popen(list(map(str, command)))
+        try:
+            until(lambda: proxy.poll() is not None or answers(front))
+            assert Visitor().ask(f"http://127.0.0.1:{front}/varec/")[0] == 302  # to where it asks for the token
+            with visit(browser, f"http://127.0.0.1:{front}/varec/?token=abc") as page:
+                page.click(".stub button")  # the answer comes through a websocket
+                page.wait_for_function("document.querySelector('.stub output').value == '1'")
+        finally:
+            proxy.terminate()
+            proxy.wait(timeout=WAIT_S)
+    assert not (tmp_path / "errors").read_text()
