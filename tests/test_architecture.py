@@ -17,8 +17,8 @@ ORDER = """
         packages weights backbone pretrained export __init__
     evaluation: intervals metrics calibration figures apply temporal zero_shot compare explain report
     training: experiment multigrid schedule step interrupt report state feed features setup loop bench
-    predictor: windows decoder predict live sandbox page.samples page.answer page.choices page.queue page.widget
-        page.recorder page.live page.kernels page.server page.app
+    predictor: windows decoder predict live sandbox page.samples page.answer page.choices page.upload page.queue
+        page.messages page.widget page.recorder page.live page.kernels page.server page.app
     course environment
     exercises: registry chapters_1_to_3 chapters_4_to_7 __init__
     sweep: __init__ grid jobs runner leaderboard

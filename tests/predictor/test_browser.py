@@ -84,6 +84,25 @@ def test_a_dropped_video_of_30_mb_arrives_whole(desk, films):
     assert numbers == sorted(numbers) and len(set(numbers)) > 3  # a bar that moves, and never back
 
 
+def test_a_piece_that_is_lost_or_overtaken_on_its_way_is_sent_again(desk, films):
+    desk.page.evaluate(
+        """() => {
+          const send = WebSocket.prototype.send;
+          const wire = (window.wire = { pieces: 0, lost: 0, late: 0, mend: () => (WebSocket.prototype.send = send) });
+          WebSocket.prototype.send = function (data) {
+            if ((data.byteLength ?? 0) < 400_000) return send.call(this, data);
+            wire.pieces += 1;
+            if (wire.pieces === 5) wire.lost += 1;
+            else if (wire.pieces === 20) setTimeout(() => send.call(this, data), 200, (wire.late += 1));
+            else send.call(this, data);
+          };
+        }"""
+    )
+    desk.drop(films["large"])
+    assert "%" in desk.answer("large.avi")
+    assert desk.page.evaluate("(wire.mend(), [wire.lost, wire.late])") == [1, 1]
+
+
 def test_a_video_that_browsers_cannot_play_gets_a_preview_that_they_can(desk, films):
     desk.choose(films["xvid"])
     text = desk.answer("xvid.avi")

@@ -176,7 +176,7 @@ def broken():
     raise RuntimeError("boom")
 page.widget._choices = [Choice(page.widget.model, "broken", broken)]
 print(page.answered(page.upload(b"abc"))["sentence"])
-page.widget._details = lambda *_: (_ for _ in ()).throw(RuntimeError("boom again"))
+page.widget._do_details = lambda *_: (_ for _ in ()).throw(RuntimeError("boom again"))
 page.tell("details", key="k")
 """
 

@@ -86,6 +86,8 @@ def test_what_is_refused_is_not_kept(tmp_path, clip):
     assert page.said()["kind"] == "problem"
     page.tell("begin", key="k", label="wave", name="a.webm", size=len(clip))
     page.tell("piece", clip[5:], key="k", offset=5)
+    assert page.said() == {"kind": "received", "key": "k", "bytes": 0, "ended": False}  # it waits for what is missing
+    page.tell("piece", clip + b"x", key="k", offset=0)
     assert "again" in page.said()["sentence"]
     assert Recordings(tmp_path / "mine").table().empty
 

@@ -3,6 +3,8 @@
 import os
 import resource
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -10,7 +12,7 @@ import pytest
 from page import Page, assert_sentence, make_experiment
 
 from varec_lib.errors import VideoError
-from varec_lib.predictor.page.queue import Upload
+from varec_lib.predictor.page.upload import Upload
 from varec_lib.predictor.sandbox import Limits
 
 
@@ -59,13 +61,23 @@ def test_pieces_make_the_file(temporary):
     assert upload.file.closed
 
 
-@pytest.mark.parametrize(
-    ("offset", "data"), [(0, b"x"), (6, b"x"), (4, b"x"), (-1, b"x"), (5, b"123456"), (10**30, b"")]
-)
-def test_pieces_that_do_not_fit(offset, data):
+@pytest.mark.parametrize(("offset", "data"), [(0, b"x"), (6, b"x"), (4, b"xx"), (-1, b"x"), (0, b"01234"), (9, b"x")])
+def test_only_the_next_piece_is_taken(offset, data):
     upload = Upload(10, Limits())
     upload.add(0, b"01234")
-    with pytest.raises(VideoError, match="its pieces do not fit together"):
+    assert upload.add(offset, data) == upload.received == 5
+    assert upload.add(5, b"56789") == 10
+    upload.complete()
+    upload.file.seek(0)
+    assert upload.file.read() == b"0123456789"
+    upload.close()
+
+
+@pytest.mark.parametrize(("offset", "data"), [(5, b"123456"), (0, b"x" * 11), (10**30, b"")])
+def test_no_more_is_taken_than_was_announced(offset, data):
+    upload = Upload(10, Limits())
+    upload.add(0, b"01234")
+    with pytest.raises(VideoError, match="more of it"):
         upload.add(offset, data)
     assert upload.received == 5
     upload.close()
@@ -165,11 +177,11 @@ def test_announced_sizes_that_are_not_taken(page, size):
 @pytest.mark.parametrize(
     ("pieces", "words"),
     [
-        ([(1, b"a")], "do not fit"),
-        ([(0, b"ab"), (0, b"ab")], "do not fit"),
-        ([(0, b"ab"), (4, b"ab")], "do not fit"),
-        ([(0, b"abcdefghijk")], "do not fit"),  # more than announced
-        ([(0, b"abcde"), (5, b"abcdefgh")], "do not fit"),
+        ([(1, b"a")], "missing"),
+        ([(0, b"ab"), (0, b"ab")], "missing"),
+        ([(0, b"ab"), (4, b"ab")], "missing"),
+        ([(0, b"abcdefghijk")], "more of it"),  # than announced
+        ([(0, b"abcde"), (5, b"abcdefgh")], "more of it"),
         ([(0, b"abc")], "missing"),
         ([], "missing"),
     ],
@@ -182,6 +194,36 @@ def test_pieces_that_do_not_fit_together(page, pieces, words):
     assert page.row("k")["state"] == "failed" and words in page.row("k")["sentence"]
     assert_sentence(page.row("k")["sentence"])
     assert page.widget._queue.all["k"].upload is None
+
+
+def test_pieces_in_any_order_are_answered_with_what_is_missing(page, video):
+    page.tell("begin", key="k", name="v.mp4", size=len(video))
+    for offset in (400, 0, 0, 200, 800, 400):
+        page.tell("piece", [video[offset : offset + 200]], key="k", offset=offset)
+    told = [(content["bytes"], content["missing"]) for content, _ in page.said("received")]
+    assert told == [(0, True), (200, False), (200, False), (400, False), (400, True), (600, False)]
+    page.tell("piece", [video[600:]], key="k", offset=600)
+    page.tell("end", key="k", preview=False)
+    assert page.answered("k")["state"] == "done"
+
+
+def test_messages_of_several_threads_are_answered_one_at_a_time(page, video):
+    page.tell("begin", key="k", name="v.mp4", size=len(video))
+    file = page.widget._queue.all["k"].upload.file
+    write = file.write
+    file.write = lambda data: (time.sleep(0.005), write(data))  # long enough for another thread to begin
+
+    def send_all() -> None:
+        for offset in range(0, len(video), 2000):
+            page.tell("piece", [video[offset : offset + 2000]], key="k", offset=offset)
+
+    threads = [threading.Thread(target=send_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    page.tell("end", key="k", preview=False)
+    assert page.answered("k")["state"] == "done"
 
 
 def test_pieces_after_a_cancel_are_not_wanted(page, video):

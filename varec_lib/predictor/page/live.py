@@ -5,7 +5,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 from traitlets.log import get_logger
@@ -14,7 +13,7 @@ from varec_lib.errors import VarecError
 from varec_lib.evaluation.metrics import NEVER_SURE
 from varec_lib.models.checkpoint import LoadedModel, load_checkpoint
 from varec_lib.predictor.live import SECONDS, LiveStream
-from varec_lib.predictor.page.widget import STYLE, joined
+from varec_lib.predictor.page.messages import MessageWidget, joined
 from varec_lib.predictor.windows import best
 
 THRESHOLD = 0.7  # where validation videos do not tell when answers are right
@@ -22,7 +21,7 @@ LARGEST = 512  # pixels of a frame's shorter side that are taken
 HELD = 4  # frames that wait for a model that is slower than the camera, of one that encodes them one by one
 
 
-class LivePredictor(anywidget.AnyWidget):
+class LivePredictor(MessageWidget):
     """What a model says of the newest `seconds` before a camera, as often as this machine can.
 
     `model` is a loaded one, or a checkpoint file or experiment folder. The page says nothing while the best class has
@@ -31,7 +30,6 @@ class LivePredictor(anywidget.AnyWidget):
     """
 
     _esm = joined("elements camera live")
-    _css = STYLE
 
     classes = traitlets.List().tag(sync=True)
     threshold = traitlets.Float().tag(sync=True)
@@ -57,7 +55,6 @@ class LivePredictor(anywidget.AnyWidget):
         )
         self._waiting: deque[tuple[float, np.ndarray]] = deque(maxlen=HELD if self.stream.by_frame else None)
         self._worker: threading.Thread | None = None
-        self.on_msg(lambda _, content, buffers: self._receive(content, buffers))
 
     def close(self) -> None:
         """Ends the thread, and takes the widget off the page."""
@@ -65,21 +62,17 @@ class LivePredictor(anywidget.AnyWidget):
         self._came.set()
         super().close()
 
-    def _receive(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
-        """A message of the page: `{"do": "begin"}`, or a frame. One that makes no sense is left unanswered."""
-        try:
-            if content["do"] == "begin":
-                self._waiting.clear()
-            elif content["do"] == "frame":
-                size = int(content["height"]), int(content["width"]), 4
-                self._waiting.append((float(content["time_s"]), np.frombuffer(buffers[0], np.uint8).reshape(size)))
-                self.send({"kind": "taken"})
-                self._came.set()
-                if self._worker is None:
-                    self._worker = threading.Thread(target=self._answer_all, daemon=True)
-                    self._worker.start()
-        except (KeyError, TypeError, ValueError, IndexError):
-            get_logger().debug("A message of the page made no sense.", exc_info=True)
+    def _do_begin(self, *_: Any) -> None:
+        self._waiting.clear()
+
+    def _do_frame(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
+        size = int(content["height"]), int(content["width"]), 4
+        self._waiting.append((float(content["time_s"]), np.frombuffer(buffers[0], np.uint8).reshape(size)))
+        self.send({"kind": "taken"})
+        self._came.set()
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._answer_all, daemon=True)
+            self._worker.start()
 
     def _answer_all(self) -> None:
         while self._came.wait() and not self._closed.is_set():

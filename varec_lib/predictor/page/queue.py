@@ -1,12 +1,10 @@
 """Videos in line for an answer: they arrive in pieces, wait, and are answered one after the other by one thread."""
 
 import re
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -16,7 +14,8 @@ from traitlets.log import get_logger
 from varec_lib.errors import VarecError, VideoError, WeightsError
 from varec_lib.predictor.page.answer import Answer, Progress, answer
 from varec_lib.predictor.page.choices import Choice
-from varec_lib.predictor.sandbox import Cancelled, Limits, check_size
+from varec_lib.predictor.page.upload import Upload
+from varec_lib.predictor.sandbox import Cancelled, Limits
 from varec_lib.predictor.windows import Prediction
 
 State = Literal["uploading", "waiting", "loading", "predicting", "done", "failed", "cancelled"]  # the page's words, too
@@ -24,55 +23,11 @@ ENDED = ("done", "failed", "cancelled")
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
 STALLED_S = 60.0  # without a piece of a video that is on its way
 MOST_WAITING = 8  # videos that are not answered yet
-NO_ROOM = "there is no room for it here. Try a smaller video."
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
 NO_WEIGHTS = "its weights are not here and could not be fetched; see where the page was started, or `varec weights`."
 TOO_MANY = "too many videos are waiting already; send it again later."
 # A file with its folders, whose names may have spaces; neither an address nor "a/b".
 PATH = re.compile(r"(?<![\w.:/])(?:~|\.{0,2})/(?:[^\s/:]+(?: [^\s/:(),]*[^\s/:(),.])*/)*([^\s/:]+)")
-
-
-class Upload:
-    """A file that arrives in pieces, into a temporary file without a name: it vanishes with the process.
-
-    `size` is what was announced; no more than that, and than the limits, is taken. `latest` is when its latest piece
-    came, by the monotonic clock.
-    """
-
-    def __init__(self, size: int, limits: Limits) -> None:
-        """Raises `VideoError` where the announced size is none that is taken, or nothing can be kept here."""
-        check_size(size, limits)
-        self.size, self.received, self.latest = size, 0, time.monotonic()
-        try:
-            self.file = tempfile.TemporaryFile()
-        except OSError as error:
-            raise VideoError(NO_ROOM) from error
-
-    def add(self, offset: int, data: bytes | memoryview) -> int:
-        """The next piece; returns how many bytes are here now. Raises `VideoError` for a wrong piece."""
-        if offset != self.received or self.received + len(data) > self.size:
-            raise VideoError("its pieces do not fit together; send it again.")
-        try:
-            self.file.write(data)
-        except OSError as error:
-            raise VideoError(NO_ROOM) from error
-        self.received += len(data)
-        self.latest = time.monotonic()
-        return self.received
-
-    def complete(self) -> None:
-        """Says that all pieces were sent. Raises `VideoError` where some are missing."""
-        if self.received != self.size:
-            raise VideoError("a part of it is missing; send it again.")
-        try:
-            self.file.flush()
-        except OSError as error:
-            raise VideoError(NO_ROOM) from error
-
-    def close(self) -> None:
-        """Gives its room back."""
-        with suppress(OSError):  # what does not fit any more
-            self.file.close()
 
 
 @dataclass(eq=False)

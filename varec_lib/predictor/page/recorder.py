@@ -5,21 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
-from traitlets.log import get_logger
 
 from varec_lib.data.recordings import Recordings
 from varec_lib.errors import DataError, VarecError
-from varec_lib.predictor.page.queue import Upload
-from varec_lib.predictor.page.widget import STYLE, joined
+from varec_lib.predictor.page.messages import MessageWidget, joined
+from varec_lib.predictor.page.upload import Upload
 from varec_lib.predictor.sandbox import Limits
 
 SHOWN = 12  # of the newest clips
 PLAYABLE = {".webm": "video/webm", ".mp4": "video/mp4"}  # by browsers, everywhere
 
 
-class Recorder(anywidget.AnyWidget):
+class Recorder(MessageWidget):
     """Records clips with the camera of whoever looks at it, or takes files dropped on a label, into a dataset folder.
 
     `labels` are offered beside those that have clips already. All clips of a `session` become one group, so it is to
@@ -28,7 +26,6 @@ class Recorder(anywidget.AnyWidget):
     """
 
     _esm = joined("elements dropzone camera recorder")
-    _css = STYLE
 
     labels = traitlets.List().tag(sync=True)  # of {"name", "here": clips in this session, "all"}
     session = traitlets.Unicode().tag(sync=True)
@@ -42,7 +39,6 @@ class Recorder(anywidget.AnyWidget):
         self._names, self._uploads = [*labels], {}
         super().__init__(session=session or time.strftime("%Y-%m-%d %H.%M"))
         self._show()
-        self.on_msg(lambda _, content, buffers: self._receive(content, buffers))
 
     def _show(self) -> None:
         """Everything that the page is to know."""
@@ -57,39 +53,32 @@ class Recorder(anywidget.AnyWidget):
         self.clips = [{"name": name, "label": name.partition("/")[0]} for name in newest[:SHOWN]]
         self.advice = self.recordings.lacks()
 
-    def _receive(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
-        """A message of the page: `{"do": what, ...}`. One that makes no sense is left unanswered."""
-        what = {
-            "session": self._begin_session, "label": self._add_label, "begin": self._begin, "piece": self._piece,
-            "remove": self._remove, "show": self._send_clip,
-        }  # fmt: skip
-        try:
-            what[content["do"]](content, buffers)
-        except VarecError as error:
-            self._uploads.pop(content.get("key"), None)
-            self.send({"kind": "problem", "key": content.get("key"), "sentence": str(error)})
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-            get_logger().debug("A message of the page made no sense.", exc_info=True)
+    def _refuse(self, content: dict[str, Any], error: Exception) -> None:
+        if not isinstance(error, VarecError):
+            return super()._refuse(content, error)
+        self._uploads.pop(content.get("key"), None)
+        self.send({"kind": "problem", "key": content.get("key"), "sentence": str(error)})
 
-    def _begin_session(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_session(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self.recordings.check_name("session", str(content["name"]))
         self.session = str(content["name"])
         self._show()
 
-    def _add_label(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_label(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self.recordings.check_name("label", str(content["name"]))
         self._names.append(str(content["name"]))
         self._show()
 
-    def _begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
         upload, ending = Upload(int(content["size"]), self._limits), Path(str(content["name"])).suffix or ".webm"
         self._uploads = {str(content["key"]): (upload, str(content["label"]), ending)}  # one at a time
-        self.send({"kind": "received", "key": content["key"], "ended": False})
+        self.send({"kind": "received", "key": content["key"], "bytes": 0, "ended": False})
 
-    def _piece(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
+    def _do_piece(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
         upload, label, ending = self._uploads[content["key"]]
-        if upload.add(int(content["offset"]), buffers[0]) < upload.size:
-            self.send({"kind": "received", "key": content["key"], "ended": False})
+        here = upload.add(int(content["offset"]), buffers[0])
+        if here < upload.size:
+            self.send({"kind": "received", "key": content["key"], "bytes": here, "ended": False})
             return
         del self._uploads[content["key"]]
         upload.file.seek(0)
@@ -99,11 +88,11 @@ class Recorder(anywidget.AnyWidget):
         self.send({"kind": "received", "key": content["key"], "ended": True})
         self.send({"kind": "kept", "name": name})
 
-    def _remove(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_remove(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self.recordings.remove(str(content["name"]))
         self._show()
 
-    def _send_clip(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_show(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """A clip for the page to play, where browsers can."""
         name = str(content["name"])
         kind = PLAYABLE.get(Path(name).suffix)

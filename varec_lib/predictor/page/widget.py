@@ -12,29 +12,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import anywidget
 import traitlets
-from traitlets.log import get_logger
 
-from varec_lib.errors import ConfigError, VarecError, VideoError
+from varec_lib.errors import ConfigError, VideoError
 from varec_lib.predictor.page.answer import Progress
 from varec_lib.predictor.page.choices import Choice, chosen, model_choices
+from varec_lib.predictor.page.messages import MessageWidget, joined
 from varec_lib.predictor.page.queue import ENDED, Job, Queue
 from varec_lib.predictor.page.samples import Sample, open_on_server, sample_clips
 from varec_lib.predictor.predict import as_table
 from varec_lib.predictor.sandbox import Limits
 from varec_lib.predictor.windows import Prediction
 
-STATIC = Path(__file__).with_name("static")
-STYLE = (STATIC / "widget.css").read_text(encoding="utf-8")  # of all widgets
 
-
-def joined(names: str) -> str:
-    """Scripts of `static/`, by their names, in one: a widget has a single one."""
-    return "\n".join((STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names.split())
-
-
-class VideoPredictor(anywidget.AnyWidget):
+class VideoPredictor(MessageWidget):
     """A page in which a model says what is in videos: dropped, recorded, samples, or files on the server.
 
     `experiments_dir` holds the trained models to choose from; published ones come after them. `samples_dir` is a
@@ -44,7 +35,6 @@ class VideoPredictor(anywidget.AnyWidget):
     """
 
     _esm = joined("elements transport dropzone camera models timeline answer table history widget")
-    _css = STYLE
 
     models = traitlets.List().tag(sync=True)  # as `Choice.card` gives them
     model = traitlets.Unicode().tag(sync=True)  # the name of the chosen one
@@ -74,7 +64,6 @@ class VideoPredictor(anywidget.AnyWidget):
             limits={"megabytes": limits.megabytes, "seconds": limits.seconds},
             server_folder=self._server_files.name if self._server_files else "",
         )
-        self.on_msg(lambda _, content, buffers: self._receive(content, buffers))
         self._preparing = threading.Thread(target=self._prepare_samples, args=[samples_dir], daemon=True)
         self._preparing.start()
 
@@ -115,21 +104,6 @@ class VideoPredictor(anywidget.AnyWidget):
     def _progress(self, job: Job, progress: Progress) -> None:
         self.send({"kind": "progress", "key": job.key, **vars(progress)})
 
-    def _receive(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
-        """A message of the page: `{"do": what, ...}`. One that makes no sense is left unanswered."""
-        what = {
-            "begin": self._begin, "piece": self._piece, "end": self._uploaded, "cancel": self._cancel,
-            "sample": self._sample, "path": self._path, "again": self._again, "details": self._details,
-            "pictures": self._pictures, "preview": self._preview, "models": self._refresh, "table": self._table,
-            "clear": self._clear,
-        }  # fmt: skip
-        try:
-            what[content["do"]](content, buffers)
-        except (VarecError, KeyError, TypeError, ValueError, IndexError, OverflowError):
-            get_logger().debug("A message of the page made no sense.", exc_info=True)
-        except Exception:  # of which Jupyter would show a traceback on the page
-            get_logger().exception("A message of the page could not be answered.")
-
     def _reply(self, content: dict[str, Any], reply: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
         """Answers the view that asked; others of the same widget hear it, too."""
         self.send(reply | {"view": content.get("view")}, buffers=list(buffers))
@@ -138,34 +112,35 @@ class VideoPredictor(anywidget.AnyWidget):
         """The model that a message asks, the chosen one where it names none."""
         return chosen(self._choices, str(content.get("model") or self.model))
 
-    def _begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
         video = str(content.get("video", ""))[:64]
         self._queue.begin(str(content["key"])[:64], _shown_name(content["name"]), int(content["size"]), video)
 
-    def _piece(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
-        here = self._queue.piece(content["key"], int(content["offset"]), buffers[0])
+    def _do_piece(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
+        offset = int(content["offset"])
+        here = self._queue.piece(content["key"], offset, buffers[0])
         if here is not None:
-            self.send({"kind": "received", "key": content["key"], "bytes": here})
+            self.send({"kind": "received", "key": content["key"], "bytes": here, "missing": here < offset})
 
-    def _uploaded(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_end(self, content: dict[str, Any], _: list[memoryview]) -> None:
         wants_preview = bool(content["preview"])
         try:
             self._queue.uploaded(content["key"], self._asked(content), wants_preview=wants_preview)
         except ConfigError as error:
             self._queue.fail(content["key"], str(error))
 
-    def _cancel(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_cancel(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self._queue.cancel(content["key"])
 
-    def _sample(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_sample(self, content: dict[str, Any], _: list[memoryview]) -> None:
         sample = self._samples[int(content["number"])]
         self._add(content, sample.label, sample.open)
 
-    def _path(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_path(self, content: dict[str, Any], _: list[memoryview]) -> None:
         name = str(content["path"])
         self._add(content, _shown_name(name), lambda: open_on_server(self._server_files, name))
 
-    def _again(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_again(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """Asks another model about a video that lies on the server."""
         job = self._queue.all[content["key"]]
         if job.source:
@@ -177,7 +152,7 @@ class VideoPredictor(anywidget.AnyWidget):
         except ConfigError as error:
             self._queue.refuse(self._key(), name, str(error))
 
-    def _details(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_details(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """What the page shows of an answer beside its row."""
         job = self._queue.all[content["key"]]
         if answer := job.answer:
@@ -186,25 +161,25 @@ class VideoPredictor(anywidget.AnyWidget):
             sure = {"sure_above": answer.sure_above, "rests_on": answer.rests_on, "published": job.choice.published}
             self._reply(content, {"kind": "details", "key": job.key, **found, **sure})
 
-    def _pictures(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_pictures(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """The frames of a window that the model saw; none where they are not kept any more."""
         job, number = self._queue.all[content["key"]], int(content["segment"])
         pictures = job.answer.pictures if job.answer else []
         found = pictures[number] if 0 <= number < len(pictures) else []
         self._reply(content, {"kind": "pictures", "key": job.key, "segment": number}, found)
 
-    def _preview(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_preview(self, content: dict[str, Any], _: list[memoryview]) -> None:
         job = self._queue.all[content["key"]]
         self._reply(content, {"kind": "preview", "key": job.key}, [job.preview] if job.preview else [])
 
-    def _refresh(self, *_: Any) -> None:
+    def _do_models(self, *_: Any) -> None:
         """Looks for experiments that have been trained meanwhile."""
         self._choices = model_choices(self._experiments)
         self.models = [choice.card() for choice in self._choices]
         if self.model not in {choice.name for choice in self._choices}:
             self.model = self._choices[0].name
 
-    def _table(self, content: dict[str, Any], _: list[memoryview]) -> None:
+    def _do_table(self, content: dict[str, Any], _: list[memoryview]) -> None:
         """The results as CSV."""
         jobs = [job for job in list(self._queue.all.values()) if job.state in ENDED]
         if jobs:
@@ -218,7 +193,7 @@ class VideoPredictor(anywidget.AnyWidget):
             )
             self._reply(content, {"kind": "table", "csv": table.to_csv(index=False)})
 
-    def _clear(self, *_: Any) -> None:
+    def _do_clear(self, *_: Any) -> None:
         self._queue.clear()
 
 

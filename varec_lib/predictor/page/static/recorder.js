@@ -1,6 +1,8 @@
 // The page of `Recorder`: labels, a countdown, three seconds of each clip; every clip can be looked at and deleted.
 
 const COUNTDOWN_S = 3;
+const RECORDER_SILENCE_MS = 5000; // after which a piece is sent again,
+const RECORDER_SILENCES = 4; // and after so many of them none
 const RECORDER_PIECE = 512 * 1024; // bytes; Jupyter's websocket drops messages of 10 MB without a word
 
 class RecorderView {
@@ -210,26 +212,39 @@ class RecorderView {
     for (const file of files) await this.send(label, file);
   }
 
-  // In pieces, each answered before the next one goes.
+  // In pieces, each answered before the next one goes; one without an answer is sent again.
   async send(label, file) {
     const key = Math.random().toString(36).slice(2);
-    const answer = () => new Promise((resolve) => this.waiting.set(key, resolve));
-    let offset = 0;
+    let here = 0;
+    let silences = 0;
+    const answer = () =>
+      new Promise((resolve) => {
+        const patience = setTimeout(
+          () => resolve({ bytes: here, ended: ++silences >= RECORDER_SILENCES }),
+          RECORDER_SILENCE_MS,
+        );
+        this.waiting.set(key, (reply) => {
+          clearTimeout(patience);
+          silences = 0;
+          resolve(reply);
+        });
+      });
     this.model.send({ do: "begin", key, label, name: file.name, size: file.size });
-    while ((await answer()) && offset < file.size) {
-      const piece = await file.slice(offset, offset + RECORDER_PIECE).arrayBuffer();
-      this.model.send({ do: "piece", key, offset }, undefined, [piece]);
-      offset += piece.byteLength;
+    for (let reply = await answer(); !reply.ended; reply = await answer()) {
+      here = reply.bytes;
+      const piece = await file.slice(here, here + RECORDER_PIECE).arrayBuffer();
+      this.model.send({ do: "piece", key, offset: here }, undefined, [piece]);
     }
     this.waiting.delete(key);
+    if (silences) this.say(`Nobody answers. Look whether a new clip of ${shown(label)} is here.`, true);
   }
 
   hear(message, buffers) {
-    if (message.kind === "received") this.waiting.get(message.key)?.(!message.ended);
+    if (message.kind === "received") this.waiting.get(message.key)?.(message);
     if (message.kind === "kept") this.say(`Kept ${message.name}.`);
     if (message.kind === "problem") {
       this.say(message.sentence, true);
-      this.waiting.get(message.key)?.(false);
+      this.waiting.get(message.key)?.({ ended: true });
     }
     if (message.kind !== "clip") return;
     const video = this.known.get(message.name)?.querySelector("video");

@@ -1,5 +1,5 @@
-// Files on their way to the kernel: in pieces, a few at a time, each answered, so that none is lost and all can be
-// cancelled. One instance per widget, shared by all its views. Their states are the kernel's words: waiting, uploading,
+// Files on their way to the kernel: in pieces, a few at a time, each answered, so that one that is lost, or that another
+// has overtaken, is sent again, and all can be cancelled. One instance per widget, shared by all its views. Their states are the kernel's words: waiting, uploading,
 // failed, cancelled; a file is `handed` over when all of it was sent, and what happens to it then is the kernel's to say.
 
 const PIECE = 512 * 1024; // bytes; Jupyter's websocket drops messages of 10 MB without a word
@@ -18,7 +18,7 @@ class Uploads extends EventTarget {
     this.busy = false;
     this.dead = false; // the kernel that the widget belongs to is gone
     model.on("msg:custom", (message) => {
-      if (message.kind === "received") this.received(message.key, message.bytes);
+      if (message.kind === "received") this.received(message);
     });
     model.on("change:rows", () => this.next());
     model.on("comm_live_update", () => this.tell({ do: "models" })); // JupyterLab's, when a kernel is started again
@@ -95,14 +95,19 @@ class Uploads extends EventTarget {
     entry.state = "uploading";
     this.tell({ do: "begin", key, name: entry.name, size: file.size, video: entry.video });
     this.changed();
-    while (entry.sent < file.size && this.wanted(entry)) {
-      const piece = await file.slice(entry.sent, entry.sent + PIECE).arrayBuffer();
-      this.tell({ do: "piece", key, offset: entry.sent }, [piece]);
-      entry.sent += piece.byteLength;
-      while (entry.sent - entry.here >= PIECES_UNDERWAY * PIECE && this.wanted(entry)) await this.answer(entry);
-    }
+    const allSent = () => entry.sent >= file.size;
     const silent = () => entry.since && Date.now() - entry.since > PATIENCE_MS;
-    while (entry.here < file.size && this.wanted(entry) && !silent()) await this.answer(entry);
+    while (entry.here < file.size && this.wanted(entry) && !(allSent() && silent())) {
+      if (allSent() || entry.sent - entry.here >= PIECES_UNDERWAY * PIECE) {
+        await this.answer(entry);
+        continue;
+      }
+      const offset = entry.sent;
+      const piece = await file.slice(offset, offset + PIECE).arrayBuffer();
+      if (entry.sent !== offset) continue; // an answer has said that an earlier one is missing
+      this.tell({ do: "piece", key, offset }, [piece]);
+      entry.sent += piece.byteLength;
+    }
     const preview = !(await entry.playable);
     if (!this.wanted(entry)) return;
     entry.state = "waiting";
@@ -130,15 +135,17 @@ class Uploads extends EventTarget {
       const silent = Date.now() - entry.since > SILENCE_MS;
       if (silent !== entry.silent) {
         entry.silent = silent;
+        entry.sent = entry.here; // what is underway may have been lost: once more
         this.changed();
       }
     });
   }
 
-  received(key, bytes) {
+  received({ key, bytes, missing }) {
     const entry = this.files.get(key);
     if (!entry) return;
     entry.here = bytes;
+    if (missing) entry.sent = bytes;
     entry.since = undefined;
     entry.silent = false;
     entry.answered?.();
