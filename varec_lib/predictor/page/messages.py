@@ -20,8 +20,9 @@ def joined(names: str) -> str:
 class MessageWidget(anywidget.AnyWidget):
     """A widget whose page sends messages `{"do": "begin", ...}`, which methods answer: `_do_begin(content, buffers)`.
 
-    They are answered one at a time. Since JupyterLab 4.4 a widget has a thread of its own in the kernel (a subshell),
-    but for the messages that it sends before that has begun: two may arrive at once, and the later one first.
+    They are answered one at a time, and may come in another order than they were sent in: under JupyterLab, ipykernel
+    7.4 handles a message in the thread from which the widget last sent one, so that the first reply moves those that
+    follow from the main thread to another (a subshell), and they overtake what waits for the main thread.
     """
 
     _css = (STATIC / "widget.css").read_text(encoding="utf-8")
