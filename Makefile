@@ -16,11 +16,23 @@ course: $(READY)  ## install, draw the embedded dataset, run every notebook, pri
 
 # nbval reads what a cell shows when the cell has ended, and of more than a thousand messages the last are lost: so
 # progress bars move once in five seconds there.
+NBVAL := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TQDM_MININTERVAL=5 $(BIN)/pytest -p no:cacheprovider \
+	--nbval-lax --nbval-current-env --nbval-cell-timeout=1800
+# Chapter 2 and, in their order, the notebooks that load what it trains; all others run beside them.
+FROM_CHAPTER_2 := $(patsubst %,notebooks/%.ipynb,02_cnn_lstm 05_evaluation 06_video_predictor solutions/02_solutions \
+	solutions/05_solutions solutions/06_solutions)
+
 test: $(READY) chromium bsdtar nginx  ## run all tests, the committed notebooks among them (40 to 50 minutes on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests
-	TQDM_MININTERVAL=5 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
+	$(MAKE) --jobs 2 compare-from-chapter-2 compare-others
+
+.PHONY: compare-from-chapter-2 compare-others
+compare-from-chapter-2:
+	$(NBVAL) $(FROM_CHAPTER_2)
+compare-others:
+	$(NBVAL) $(filter-out $(FROM_CHAPTER_2),$(sort $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)))
 
 test-fast: $(READY)  ## run the quick tests, about 6 minutes
 	$(BIN)/pytest -m "not slow" tests
