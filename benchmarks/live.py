@@ -37,9 +37,9 @@ def camera_film(video: Path, film: Path) -> None:
             stream.write(cv2.imencode(".jpg", picture)[1].tobytes())
 
 
-def page_of(checkpoint: Path, folder: Path) -> tuple[subprocess.Popen, str]:
-    """A running `varec app` with live answers, and its address."""
-    cell = nbformat.v4.new_code_cell(CELL.format(checkpoint=str(checkpoint.resolve())), metadata={"tags": ["app"]})
+def page_of(code: str, folder: Path) -> tuple[subprocess.Popen, str]:
+    """A running `varec app` that shows what this code makes, and its address."""
+    cell = nbformat.v4.new_code_cell(code, metadata={"tags": ["app"]})
     parameters = nbformat.v4.new_code_cell("data_dir = ''", metadata={"tags": ["parameters", "app"]})
     notebook = nbformat.v4.new_notebook(cells=[parameters, cell])
     notebook.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
@@ -77,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         film = Path(folder) / "film.mjpeg"
         camera_film(options.video, film)
-        server, url = page_of(options.checkpoint, Path(folder))
+        server, url = page_of(CELL.format(checkpoint=str(options.checkpoint.resolve())), Path(folder))
         try:
             browser = driver.chromium.launch(
                 executable_path=shutil.which("chromium"),

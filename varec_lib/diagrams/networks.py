@@ -103,10 +103,7 @@ def frame_models(frames: int = 4) -> Figure:
         box(axis, last, 2.28, 0.7, 0.34, "linear", ACCENT)
         arrow(axis, (last, 2.46), (last, 2.64))
         say(axis, last, 2.76, "scores (K)")
-        say(
-            axis, middle if name == "frame average" else left + 1.2, 2.76, name if last != middle else "", weight="bold"
-        )
-    say(axis, 0.35, 2.76, "frame average", weight="bold", ha="left")
+        say(axis, left + 0.05, 2.76, name, weight="bold", ha="left")
     say(axis, 4.5, 0.1, "the same network, with the same weights, looks at every frame", 8, style="italic")
     return figure
 
