@@ -20,6 +20,8 @@ PARTS = {  # what the pages of the library's reference are called, and its packa
     "Evaluation": "evaluation",
     "Prediction": "predictor",
     "Sweeps": "sweep",
+    "Exercises": "exercises",
+    "Diagrams": "diagrams",
     "Course, settings, pictures": "",
 }
 INDEX = """```{include} README.md

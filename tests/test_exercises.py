@@ -63,7 +63,11 @@ MISTAKES = {
     "6.4": [lambda duration, seconds: [(i * seconds / 2, i * seconds / 2 + seconds) for i in range(int(duration))],
             lambda duration, seconds: [(0, duration)]],
     "7.2": [lambda first, second: np.mean(first == second)],
-    "7.3": [lambda sessions: [(np.arange(6), np.array([6]))] * 3, lambda sessions: []],
+    "7.3": [
+        lambda sessions: [(np.arange(6), np.array([6]))] * 3,
+        lambda sessions: [],
+        lambda sessions: [(np.flatnonzero(sessions != "monday"), np.flatnonzero(sessions == "monday"))] * 3,
+    ],
     "7.4": [lambda stream, share: stream, lambda stream, share: stream.mean(axis=0)],
 }  # fmt: skip
 

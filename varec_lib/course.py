@@ -12,6 +12,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from pydantic import TypeAdapter, ValidationError
 
@@ -73,9 +74,16 @@ def find_notebooks(names: list[str] | None = None) -> list[Path]:
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:
-    """The parameters of a notebook and their values in it."""
-    found = papermill.inspect_notebook(str(notebook))
-    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+    """The parameters of a notebook and their values in it; None where one is computed there."""
+    try:
+        found = papermill.inspect_notebook(_literal(notebook))
+    except ValueError as error:
+        raise ConfigError(f"{notebook}: names no kernel. Save it once in JupyterLab.") from error
+    values = dict.fromkeys(found)  # None where it is an expression
+    for name, parameter in found.items():
+        with contextlib.suppress(ValueError, SyntaxError):
+            values[name] = ast.literal_eval(parameter["default"])
+    return values
 
 
 def parse_parameters(pairs: list[tuple[str, str]], notebooks: list[Path]) -> dict[Path, dict[str, Any]]:
@@ -89,23 +97,31 @@ def parse_parameters(pairs: list[tuple[str, str]], notebooks: list[Path]) -> dic
     return {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in known.items()}
 
 
-def fitted(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def fitted(given: Mapping[str, Any], known: Mapping[str, Any], where: str = "-p") -> dict[str, Any]:
     """Values for parameters of a notebook, of the types that it takes; `known` has its own values by name.
 
     Text is read as Python or YAML people write it (`False`, `no`, `1e-3`, `[64, 64]`, `None`); paths are looked for
-    where the command was typed. Raises `ConfigError` for a name that is not known and a value that does not fit.
+    where the command was typed. Raises `ConfigError` for a name that is not known and a value that does not fit, which
+    came from `where`.
     """
     values = {}
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"No chosen notebook has a parameter {name!r}. Known: {', '.join(sorted(known))}.")
-        values[name] = _value(name, value if isinstance(value, str) else repr(value), known[name])
+        text = value if isinstance(value, str) else repr(value)
+        try:
+            values[name] = _value(name, text, known[name])
+        except ValidationError as error:
+            said = f"the notebook has {name} = {known[name]!r} ({error.errors()[0]['msg']})"
+            raise ConfigError(f"{where} {name} {text}: does not fit; {said}.") from error
     return values
 
 
 def _value(name: str, text: str, default: Any) -> Any:
     """What the text says, of the type of the setting with that name, or else of the notebook's default."""
     kind = next((field.type for field in fields(TrainConfig) if field.name == name), type(default))
+    if kind is type(None):
+        kind = Any
     if name.endswith("_dir") or name == "server_files":
         kind = UserPath
     readings = [text]
@@ -116,12 +132,12 @@ def _value(name: str, text: str, default: Any) -> Any:
         try:
             value = TypeAdapter(kind).validate_python(reading)
         except ValidationError as error:
-            said = error.errors()[0]["msg"]
+            refused = error
             continue
         if isinstance(value, Path) and text:
             return str(value.absolute() if value.exists() or name != "weights" else value)  # else a name of weights
         return list(value) if isinstance(value, tuple) else value if text else ""
-    raise ConfigError(f"-p {name} {text}: does not fit; the notebook has {name} = {default!r} ({said}).")
+    raise refused
 
 
 def run_course(parameters: dict[Path, dict[str, Any]], output_dir: Path) -> list[NotebookRun]:
@@ -133,18 +149,34 @@ def run_course(parameters: dict[Path, dict[str, Any]], output_dir: Path) -> list
 
 def _run(notebook: Path, values: dict[str, Any], output: Path) -> NotebookRun:
     print(f"\n== {notebook.stem}", flush=True)
+    return run_notebook(notebook, values, output, stdout_file=sys.stdout)
+
+
+def run_notebook(notebook: Path, values: dict[str, Any], output: Path, **options: Any) -> NotebookRun:
+    """Runs a notebook in the folder of its executed copy, `output`, with `options` of papermill.
+
+    A cell that fails and a kernel that dies are told in the status.
+    """
     start, status = time.perf_counter(), "ok"
     try:
         papermill.execute_notebook(
-            str(notebook), str(output), values, kernel_name="python3", cwd=str(output.parent), stdout_file=sys.stdout
+            _literal(notebook), _literal(output), values, kernel_name="python3", cwd=str(output.parent), **options
         )
     except PapermillExecutionError as error:
         status = f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}".splitlines()[0]
-        print(error)
-    return NotebookRun(notebook.stem, status, time.perf_counter() - start, headline(output))
+        if "stdout_file" in options:
+            print(error)
+    except DeadKernelError:
+        status = "failed: its kernel died (was memory short?)"
+    return NotebookRun(notebook.stem, status, time.perf_counter() - start, _headline(output))
 
 
-def headline(executed: Path) -> str:
+def _literal(path: Path) -> str:
+    """A path for papermill, which would fill in parameters between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _headline(executed: Path) -> str:
     """The text that the cell tagged `headline` printed, or nothing."""
     for cell in nbformat.read(executed, as_version=4).cells:
         if "headline" in cell.metadata.get("tags", []):

@@ -218,3 +218,25 @@ def learning_rates(rates: dict[str, list[float]], steps_per_epoch: int) -> Figur
         axis.grid(alpha=0.25)
         axis.legend(frameon=False)
         return figure
+
+
+def swept(values: pd.Series, top1: pd.Series, models: pd.Series, measure: str) -> Figure:
+    """Top-1 of the trained models of a sweep against a parameter's values: numbers to scale, words in their order."""
+    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    order = values.sort_values(kind="stable").index if numbers else values.astype(str).sort_values(kind="stable").index
+    x = values[order] if numbers else values[order].astype(str)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(4.2, 2.8), layout="constrained")
+        several = models.nunique() > 1
+        sns.scatterplot(
+            x=x, y=top1[order], hue=models[order], style=models[order], s=45, alpha=0.8, ax=axis, legend=several
+        )
+        axis.set(xlabel=values.name, ylabel=measure)
+        if numbers and values.min() > 0 and values.max() > 20 * values.min():
+            axis.set_xscale("log")
+        elif not numbers:
+            axis.tick_params(axis="x", rotation=30 if values.nunique() > 4 else 0)
+        axis.grid(alpha=0.25)
+        if several:
+            axis.legend(frameon=False)
+    return figure

@@ -87,8 +87,14 @@ def test_the_command_writes_model_and_description(tiny_checkpoint, tmp_path, cap
 
 def test_a_package_that_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ConfigError, match="onnx"):
+    with pytest.raises(ConfigError, match="the package onnx:"):
         export_onnx(made("r3d18"), tmp_path / "model.onnx")
+
+
+def test_another_ending_would_be_overwritten_by_the_description(tmp_path):
+    with pytest.raises(ConfigError, match="end in .onnx"):
+        export_onnx(made("r3d18"), tmp_path / "model.json")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ class Desk:
 
     def answer(self, name: str) -> str:
         """The text of the answer's side, once the video of that name has one."""
-        ended = ".vp-verdict, .vp-problem, .vp-cancelled"
+        ended = ".vp-took, .vp-problem, .vp-cancelled"
         self.page.locator(".vp-result").filter(has=self.page.locator(f'.vp-name:text-is("{name}")')).locator(
             ended
         ).first.wait_for(timeout=WAIT_MS)

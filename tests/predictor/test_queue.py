@@ -17,7 +17,7 @@ from page import FOLDER, assert_sentence, sandboxes, until_sandboxed
 from varec_lib.errors import CheckpointError, VideoError, WeightsError
 from varec_lib.models.novelty import STATISTICS, Novelty
 from varec_lib.models.weights import cached_file, weights_for
-from varec_lib.predictor.page import queue as module
+from varec_lib.predictor.page import upload as uploads
 from varec_lib.predictor.page.choices import Choice
 from varec_lib.predictor.page.queue import (
     FAILED_INSIDE,
@@ -253,7 +253,7 @@ def test_an_answer_outlives_a_preview_that_fails(queue, choice, video, monkeypat
 def test_an_upload_whose_page_has_gone_makes_room(queue, told, monkeypatch):
     left = [upload(queue, f"k{number}", b"abc") for number in range(MOST_WAITING)]
     assert upload(queue, "late", b"abc").sentence == TOO_MANY
-    monkeypatch.setattr(module, "STALLED_S", 0.0)
+    monkeypatch.setattr(uploads, "STALLED_S", 0.0)
     left[3].upload.latest += 1000  # of this one a piece has just come
     assert upload(queue, "later", b"abc").state == "uploading"
     assert [job.state for job in left] == ["uploading" if number == 3 else "failed" for number in range(MOST_WAITING)]

@@ -92,6 +92,29 @@ def test_what_is_refused_is_not_kept(tmp_path, clip):
     assert Recordings(tmp_path / "mine").table().empty
 
 
+def test_two_files_at_once_are_both_kept_each_in_the_session_of_its_beginning(tmp_path, clip):
+    page, half = Page(tmp_path / "mine"), len(clip) // 2
+    for key, session in (("a", "anna"), ("b", "ben")):
+        page.tell("session", name=session)
+        page.tell("begin", key=key, label="wave", session=session, name="x.webm", size=len(clip))
+    for offset, part in ((0, clip[:half]), (half, clip[half:])):
+        for key in "ab":
+            page.tell("piece", part, key=key, offset=offset)
+    assert sorted(Recordings(tmp_path / "mine").table()["group"]) == ["anna", "ben"]
+    assert not page.widget._uploads
+
+
+def test_an_upload_whose_page_is_gone_makes_room(tmp_path, monkeypatch):
+    page = Page(tmp_path / "mine")
+    for number in range(8):
+        page.tell("begin", key=str(number), label="wave", name="x.webm", size=10)
+    page.tell("begin", key="one more", label="wave", name="x.webm", size=10)
+    assert page.said()["kind"] == "problem" and "too many" in page.said()["sentence"]
+    monkeypatch.setattr("varec_lib.predictor.page.upload.STALLED_S", -1)
+    page.tell("begin", key="again", label="wave", name="x.webm", size=10)
+    assert page.said()["kind"] == "received" and list(page.widget._uploads) == ["again"]
+
+
 @pytest.mark.parametrize(
     "content",
     [{}, None, [], {"do": "piece"}, {"do": "piece", "key": "x"}, {"do": "begin"}, {"do": "remove"}, {"do": []}],

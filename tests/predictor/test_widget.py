@@ -131,7 +131,7 @@ def test_no_preview_where_the_page_plays_the_file_itself(page, video):
 
 def test_progress_is_told(page, write_video, tmp_path, monkeypatch):
     clock = iter(range(10**6))
-    monkeypatch.setattr("varec_lib.predictor.page.queue.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("varec_lib.predictor.page.answer.time.perf_counter", lambda: next(clock))
     path = write_video(tmp_path / "v.avi", 60)
     page.answered(page.upload(path.read_bytes()))
     shares = [content["share"] for content, _ in page.said("progress")]

@@ -28,10 +28,18 @@ if trouble == "kills the worker" and not once.exists():
     once.touch()
     os.kill(os.getppid(), 9)
     time.sleep(60)
-folder = pathlib.Path(experiments_dir) / "one"
-folder.mkdir(parents=True, exist_ok=True)
-results = {"model": "tiny", "best_val_top1": number / 10, "test": {"top1": number / 20}, "train_seconds": 1.0}
-(folder / "results.json").write_text(json.dumps(results))
+if trouble == "kernel dies" and not once.exists():
+    once.touch()
+    os.kill(os.getpid(), 9)
+for told in (number, 1000):  # a second training goes its own way
+    folder = pathlib.Path(experiments_dir) / f"{told}_{time.time_ns()}"
+    folder.mkdir(parents=True)
+    results = {"model": "tiny", "best_val_top1": told / 10, "test": {"top1": told / 20}, "train_seconds": 1.0}
+    (folder / "config.json").write_text(json.dumps({"number": told, "frame_size": frame_size}))
+    (folder / "results.json").write_text(json.dumps(results))
+if trouble == "always, trained" or (trouble == "once, trained" and not once.exists()):
+    once.touch()
+    raise AssertionError("the lesson does not hold")
 """
 
 

@@ -1,9 +1,11 @@
 """Which jobs a sweep file means, and that nothing runs where it is wrong."""
 
+import nbformat
+import numpy as np
 import pytest
 
 from varec_lib.errors import ConfigError
-from varec_lib.sweep.grid import read_grid
+from varec_lib.sweep.grid import Between, read_grid
 
 
 @pytest.fixture
@@ -24,7 +26,32 @@ def test_a_grid_is_the_product_and_every_job_has_what_is_common(jobs_of_file):
 
 def test_a_list_adds_jobs_and_what_comes_twice_runs_once(jobs_of_file):
     jobs = jobs_of_file("grid: {number: [1, 2]}\nlist: [{number: 3, lr: 1e-4}, {number: 2}]")
-    assert jobs == [{"number": 1}, {"number": 2}, {"number": 3, "lr": 1e-4}]
+    assert jobs == [{"number": 1, "lr": 5e-4}, {"number": 2, "lr": 5e-4}, {"number": 3, "lr": 1e-4}]
+
+
+def test_values_that_are_written_in_two_ways_are_one_job(jobs_of_file):
+    assert len(jobs_of_file("grid: {lr: [1e-3, 0.001, 1.0e-3], frame_size: [[64, 64], [ 64,64 ]]}")) == 1
+
+
+@pytest.mark.parametrize("word", ["null", "~", "yes", "off", "2024-01-01", "3", "x: y"])
+def test_text_stays_the_text_that_was_written(jobs_of_file, word):
+    (job,) = jobs_of_file(f'grid: {{trouble: ["{word}"]}}' if ":" in word else f"grid: {{trouble: [{word}]}}")
+    assert job["trouble"] == word
+
+
+def test_whole_numbers_are_drawn_evenly():
+    rng, numbers = np.random.default_rng(0), Between(low="1", high="3")  # text, as it stands in a file
+    drawn = [numbers.draw(rng) for _ in range(3000)]
+    assert all(900 < drawn.count(number) < 1100 for number in (1, 2, 3))
+
+
+def test_a_notebook_may_compute_a_parameter_or_leave_it_open(tmp_path):
+    cell = nbformat.v4.new_code_cell("lr = 10**-3\nwhat = None\nseed = 0", metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "own.ipynb")
+    (tmp_path / "s.yaml").write_text("grid: {seed: [1], what: [3, x]}")
+    _, jobs, _ = read_grid(tmp_path / "s.yaml", str(tmp_path / "own.ipynb"))
+    assert jobs == [{"seed": 1, "what": 3}, {"seed": 1, "what": "x"}]
 
 
 def test_random_draws_stay_in_their_ranges_and_are_the_same_again(jobs_of_file):
@@ -52,6 +79,10 @@ def test_a_file_that_says_nothing_is_one_job(jobs_of_file):
         ("gird: {number: [1]}", "gird"),
         ("grid: {number: 1}", "grid.number"),
         ("random: {draws: 0, parameters: {number: [1]}}", "random.draws"),
+        ("random: {draws: 1, parameters: {number: []}}", "number"),
+        ("random: {draws: 1, seed: -1, parameters: {number: [1]}}", "random.seed"),
+        ("random: {draws: 1, parameters: {lr: {low: 0, high: .inf}}}", "high"),
+        ("grid: {lr: []}", "grid.lr"),
         ("random: {draws: 3, parameters: {lr: {low: 0, high: 1, scale: log}}}", "low"),
         ("grid: [1", "YAML"),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from varec_lib.plots import swept
 from varec_lib.sweep.jobs import Job
 from varec_lib.sweep.leaderboard import leaderboard, what_mattered, write_leaderboard
 
@@ -44,6 +45,24 @@ def test_a_parameter_that_decides_explains_all_and_one_that_does_nothing_little(
     assert table["parameter"].tolist() == ["lr", "epochs"]
     np.testing.assert_allclose(table["explains"], [1, 0], atol=1e-12)
     np.testing.assert_allclose(table["by_chance"], [1 / 5, 2 / 5])
+
+
+def test_what_matters_is_judged_within_the_models_that_a_notebook_trains():
+    rows = [
+        {"lr": lr, "model": model, "val_top1": (0.5 if model == "average" else 0.9) + lr}
+        for lr in (0.0, 0.1) for model in ("average", "lstm") for _ in range(2)
+    ]  # fmt: skip
+    (row,) = what_mattered(pd.DataFrame(rows), ["lr"]).to_dict("records")
+    assert row["explains"] == pytest.approx(1) and row["by_chance"] == pytest.approx(1 / 6)
+
+
+def test_numbers_stand_to_scale_and_words_in_their_order():
+    top1, models = pd.Series([0.9, 0.8, 0.6]), pd.Series(["a", "b", "a"])
+    axis = swept(pd.Series([1e-3, 1e-5, 1e-4], name="lr"), top1, models, "val top-1").axes[0]
+    assert axis.get_xscale() == "log" and axis.get_xlabel() == "lr"
+    assert sorted(axis.collections[0].get_offsets()[:, 0]) == [1e-5, 1e-4, 1e-3]
+    axis = swept(pd.Series(["late", "early", "late"], name="fusion"), top1, models, "val top-1").axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["early", "late"]
 
 
 def test_without_effects_the_share_is_what_chance_explains():

@@ -40,9 +40,9 @@ def test_jobs_run_once_and_leave_notebook_result_and_experiments(jobs, runs_of):
     assert runs_of() == {1: 1, 2: 1, 3: 1}
     for number, job in enumerate(some, start=1):
         assert job.result["status"] == "ok" and job.result["headline"] == "threads 1"
-        assert job.result["trained"][0] == {
-            "model": "tiny", "val_top1": number / 10, "test_top1": number / 20, "train_seconds": 1.0,
-        }  # fmt: skip
+        assert job.result["trained"] == [
+            {"model": "tiny", "val_top1": number / 10, "test_top1": number / 20, "train_seconds": 1.0}
+        ]
         assert (job.folder / "notebook.ipynb").is_file() and (job.folder / "experiments").is_dir()
 
 
@@ -68,6 +68,31 @@ def test_a_job_that_fails_is_tried_again_and_the_others_go_on(jobs, runs_of):
     assert runs_of() == {1: 2, 2: 3, 3: 1}
     assert lucky.result["status"] == fine.result["status"] == "ok" and lucky.result["attempts"] == 2
     assert "ValueError: no luck" in unlucky.result["status"]
+
+
+def test_a_kernel_that_dies_is_a_job_that_failed(jobs, runs_of):
+    some = jobs({"number": 1, "trouble": "kernel dies"}, {"number": 2})
+    run_jobs(some, workers=1, retries=0, progress=False)
+    assert "kernel died" in some[0].result["status"] and some[1].result["status"] == "ok"
+    run_jobs(some, workers=1, progress=False)
+    assert some[0].result["status"] == "ok" and runs_of() == {1: 2, 2: 1}
+
+
+def test_models_of_a_job_count_once_and_also_where_a_lesson_did_not_hold(jobs):
+    twice, never = some = jobs({"number": 1, "trouble": "once, trained"}, {"number": 2, "trouble": "always, trained"})
+    run_jobs(some, workers=1, progress=False)
+    assert twice.result["status"] == "ok" and "lesson" in never.result["status"] and never.result["attempts"] == 2
+    assert [row["val_top1"] for row in twice.result["trained"]] == [0.1]
+    assert [row["val_top1"] for row in never.result["trained"]] == [0.2]
+
+
+def test_a_sweep_runs_the_notebook_that_it_began_with_in_a_folder_of_any_name(counting_notebook, tmp_path, runs_of):
+    mine = tmp_path / "mine.ipynb"
+    mine.write_text(counting_notebook.read_text())
+    (job,) = jobs_of(mine, [{"log_dir": str(tmp_path), "number": 4}], tmp_path / "a {name}", None)
+    mine.write_text("edited meanwhile")
+    run_jobs([job], workers=1, progress=False)
+    assert job.result["status"] == "ok" and runs_of() == {4: 1}
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_job_along(jobs, runs_of):

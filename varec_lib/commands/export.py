@@ -33,8 +33,8 @@ def run(options: Options) -> int:
         load_plugin(options.plugin)
     folder = options.experiment if options.experiment.is_dir() else options.experiment.parent
     file = options.out or folder / "model.onnx"
-    made_possible(file)
     model = load_checkpoint(options.experiment)
+    made_possible(file)
     description = export_onnx(model, file)
     print(f"{file}: {file.stat().st_size / 1e6:.0f} MB; what it takes and answers is in {description.name}.")
     return 0

@@ -40,7 +40,7 @@ def run(options: Options) -> int:
     notebook, values, grid = read_grid(options.grid, options.notebook)
     out = (options.out or Path("runs") / "sweep" / options.grid.stem).absolute()
     made_possible(out / "leaderboard.csv")
-    threads = max((os.cpu_count() or 1) // (1 if options.dask else options.jobs), 1)
+    threads = None if options.dask else max((os.cpu_count() or 1) // options.jobs, 1)  # other machines have others
     jobs = jobs_of(notebook, values, out, threads)
     print(f"{len(jobs)} jobs of {notebook.stem}, {sum(bool(job.result) for job in jobs)} of them with a result already")
     try:

@@ -164,6 +164,8 @@ def _one_session_out(function: Any) -> str | None:
             return "each video must be in training or in test, once (give the numbers of their rows)."
         if len(set(sessions[test])) != 1 or set(sessions[test]) & set(sessions[train]):
             return "a fold tests exactly one session, and trains on the others."
+    if {sessions[test][0] for _, test in folds} != set(sessions):
+        return "each session is to be tested once."
     return None
 
 

@@ -24,13 +24,11 @@ class WithPreprocessing(nn.Module):
 
     def __init__(self, model: LoadedModel) -> None:
         super().__init__()
-        self.network = model.network.eval()
-        for name, values in (("mean", model.clip_spec.mean), ("std", model.clip_spec.std)):
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
+        self.network, self.clip_spec = model.network.eval(), model.clip_spec
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Normalises as in training, and runs the network."""
-        return self.network((clips.float() / 255 - self.mean) / self.std)
+        return self.network(self.clip_spec.normalise(clips))
 
 
 def described(model: LoadedModel) -> dict[str, Any]:
@@ -49,7 +47,8 @@ def described(model: LoadedModel) -> dict[str, Any]:
 def export_onnx(model: LoadedModel, file: Path) -> Path:
     """Writes `file` and, beside it, the same name with `.json`: what the model takes and answers. Returns the latter.
 
-    The batch may have any size. Weights are in the file, in fp32. Raises `ConfigError` where the packages for it are
+    The batch may have any size. Weights are in the file, in fp32. Raises `ConfigError` for a name that does not end in
+    `.onnx`, and where the packages for it are
     missing or PyTorch cannot export the network.
     """
     try:
@@ -57,6 +56,8 @@ def export_onnx(model: LoadedModel, file: Path) -> Path:
         import onnxscript  # noqa: F401  PyTorch's exporter needs it
     except ImportError as error:
         raise ConfigError(f"Export needs the package {error.name}: pip install 'varec[onnx]'.") from error
+    if file.suffix != ".onnx":
+        raise ConfigError(f"{file}: the name is to end in .onnx; the description beside it ends in .json.")
     spec = model.clip_spec
     module = WithPreprocessing(LoadedModel(model.network.cpu(), model.checkpoint))
     clips = torch.zeros(2, spec.num_frames, 3, *spec.frame_size, dtype=torch.uint8)

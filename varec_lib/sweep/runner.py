@@ -58,7 +58,7 @@ def _here(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
 def _on_dask(jobs: list[Job], address: str) -> Iterator[dict[str, Any]]:
     """Results as they come from a cluster whose workers see the same files."""
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, KilledWorker, as_completed
     except ImportError as error:
         raise ConfigError("--dask needs the package distributed: pip install 'varec[dask]'.") from error
     try:
@@ -67,5 +67,8 @@ def _on_dask(jobs: list[Job], address: str) -> Iterator[dict[str, Any]]:
         raise ConfigError(f"--dask {address}: no Dask scheduler answers there ({error}).") from error
     with client:
         futures = client.map(run_job, jobs, pure=False, retries=DEATHS)
-        for _future, result in as_completed(futures, with_results=True):
-            yield result
+        try:
+            for _future, result in as_completed(futures, with_results=True):
+                yield result
+        except KilledWorker as error:
+            raise ConfigError("Workers of the Dask cluster keep being killed: is memory short?") from error

@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ from varec_lib.predictor.windows import Prediction
 State = Literal["uploading", "waiting", "loading", "predicting", "done", "failed", "cancelled"]  # the page's words, too
 ENDED = ("done", "failed", "cancelled")
 KEPT_JOBS, KEPT_PICTURES = 100, 20  # answers that are remembered, and those whose pictures are: about 2 MB each
-STALLED_S = 60.0  # without a piece of a video that is on its way
 MOST_WAITING = 8  # videos that are not answered yet
 FAILED_INSIDE = "something went wrong inside the predictor; the server's log says what."
 NO_WEIGHTS = "its weights are not here and could not be fetched; see where the page was started, or `varec weights`."
@@ -79,7 +77,6 @@ class Queue:
 
     def begin(self, key: str, name: str, size: int, video: str = "") -> None:
         """A video that will arrive in pieces. One that cannot be taken gets a sentence at once."""
-        self._give_up_stalled()
         job = self._listed(Job(key, name, "uploading", video))
         try:
             if self._full():
@@ -92,8 +89,7 @@ class Queue:
     def _give_up_stalled(self) -> None:
         """Uploads whose page has gone: reloaded, or closed while the kernel lives on."""
         for job in list(self.all.values()):
-            upload = job.upload
-            if job.state == "uploading" and upload and time.monotonic() - upload.latest > STALLED_S:
+            if job.state == "uploading" and job.upload and job.upload.stalled:
                 self._end(job, "failed", "it stopped coming midway; send it again.")
 
     def piece(self, key: str, offset: int, data: memoryview) -> int | None:
@@ -170,6 +166,7 @@ class Queue:
         self.changed()
 
     def _full(self) -> bool:
+        self._give_up_stalled()
         return sum(bool(job.upload or job.file) for job in list(self.all.values())) >= MOST_WAITING
 
     def _listed(self, job: Job) -> Job:

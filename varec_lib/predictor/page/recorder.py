@@ -8,8 +8,9 @@ from typing import Any
 import traitlets
 
 from varec_lib.data.recordings import Recordings
-from varec_lib.errors import DataError, VarecError
+from varec_lib.errors import DataError, VarecError, VideoError
 from varec_lib.predictor.page.messages import MessageWidget, joined
+from varec_lib.predictor.page.queue import MOST_WAITING, TOO_MANY
 from varec_lib.predictor.page.upload import Upload
 from varec_lib.predictor.sandbox import Limits
 
@@ -56,7 +57,7 @@ class Recorder(MessageWidget):
     def _refuse(self, content: dict[str, Any], error: Exception) -> None:
         if not isinstance(error, VarecError):
             return super()._refuse(content, error)
-        self._uploads.pop(content.get("key"), None)
+        self._forget(content.get("key"))
         self.send({"kind": "problem", "key": content.get("key"), "sentence": str(error)})
 
     def _do_session(self, content: dict[str, Any], _: list[memoryview]) -> None:
@@ -70,23 +71,31 @@ class Recorder(MessageWidget):
         self._show()
 
     def _do_begin(self, content: dict[str, Any], _: list[memoryview]) -> None:
+        for key in [key for key, (upload, *_) in self._uploads.items() if upload.stalled]:
+            self._forget(key)
+        if len(self._uploads) >= MOST_WAITING:
+            raise VideoError(TOO_MANY)
         upload, ending = Upload(int(content["size"]), self._limits), Path(str(content["name"])).suffix or ".webm"
-        self._uploads = {str(content["key"]): (upload, str(content["label"]), ending)}  # one at a time
+        session = str(content.get("session") or self.session)  # that of the moment when it was dropped or recorded
+        self._uploads[str(content["key"])] = (upload, str(content["label"]), session, ending)
         self.send({"kind": "received", "key": content["key"], "bytes": 0, "ended": False})
 
     def _do_piece(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
-        upload, label, ending = self._uploads[content["key"]]
+        upload, label, session, ending = self._uploads[content["key"]]
         here = upload.add(int(content["offset"]), buffers[0])
         if here < upload.size:
             self.send({"kind": "received", "key": content["key"], "bytes": here, "ended": False})
             return
-        del self._uploads[content["key"]]
         upload.file.seek(0)
-        name = self.recordings.add(label, self.session, upload.file.read(), ending)
-        upload.close()
+        name = self.recordings.add(label, session, upload.file.read(), ending)
+        self._forget(content["key"])
         self._show()
         self.send({"kind": "received", "key": content["key"], "ended": True})
         self.send({"kind": "kept", "name": name})
+
+    def _forget(self, key: Any) -> None:
+        if key in self._uploads:
+            self._uploads.pop(key)[0].close()
 
     def _do_remove(self, content: dict[str, Any], _: list[memoryview]) -> None:
         self.recordings.remove(str(content["name"]))

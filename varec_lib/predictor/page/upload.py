@@ -7,6 +7,7 @@ from contextlib import suppress
 from varec_lib.errors import VideoError
 from varec_lib.predictor.sandbox import Limits, check_size
 
+STALLED_S = 60.0  # without a piece of a video that is on its way
 NO_ROOM = "there is no room for it here. Try a smaller video."
 
 
@@ -42,6 +43,11 @@ class Upload:
         self.received += len(data)
         self.latest = time.monotonic()
         return self.received
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has come for so long that its page must be gone."""
+        return time.monotonic() - self.latest > STALLED_S
 
     def complete(self) -> None:
         """Says that all pieces were sent. Raises `VideoError` where some are missing."""

@@ -20,6 +20,7 @@ function icon(path) {
   return svg;
 }
 
+const DEAD = "The kernel of this page has stopped. Run the notebook's cell again.";
 const shown = (label) => label.replaceAll("_", " ");
 const time = (seconds) => `${seconds.toFixed(1)} s`;
 const stillness = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;

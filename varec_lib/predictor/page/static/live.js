@@ -103,7 +103,7 @@ class LiveView {
       this.model.send({ do: "frame", time_s, width, height }, undefined, [pixels]);
     } catch {
       this.stop();
-      this.say("The kernel of this page has stopped. Run the notebook's cell again.", true);
+      this.say(DEAD, true);
     }
   }
 

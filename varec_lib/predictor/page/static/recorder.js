@@ -8,6 +8,7 @@ const RECORDER_PIECE = 512 * 1024; // bytes; Jupyter's websocket drops messages 
 class RecorderView {
   constructor(model, signal) {
     Object.assign(this, { model, signal, busy: false, known: new Map(), waiting: new Map() });
+    this.turn = Promise.resolve(); // files are sent one after the other, whatever is dropped meanwhile
     this.status = h("p", { class: "vp-soft", role: "status" });
     this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
     this.camera = new Camera(
@@ -45,9 +46,9 @@ class RecorderView {
         h(
           "section",
           { class: "vp-result", "aria-label": "Labels" },
-          this.field("Session: who, where or which day", "session", (name) => model.send({ do: "session", name })),
+          this.field("Session: who, where or which day", "session", (name) => this.tell({ do: "session", name })),
           this.labels,
-          this.field("New label", "label", (name) => model.send({ do: "label", name })),
+          this.field("New label", "label", (name) => this.tell({ do: "label", name })),
           h("h3", {}, "Before the training"),
           this.advice,
         ),
@@ -100,6 +101,17 @@ class RecorderView {
     this.alert.hidden = !problem;
     this.alert.textContent = problem ? text : "";
     this.status.textContent = problem ? "" : text;
+  }
+
+  // A message to the kernel, or a sentence where that has stopped: JupyterLab throws then. Whether it was sent.
+  tell(message, buffers) {
+    try {
+      this.model.send(message, undefined, buffers);
+      return true;
+    } catch {
+      this.say(DEAD, true);
+      return false;
+    }
   }
 
   async open() {
@@ -166,24 +178,24 @@ class RecorderView {
     video.onmouseenter = () => video.play().catch(() => {});
     video.onmouseleave = () => video.pause();
     const again = h("button", { type: "button", class: "vp-quiet" }, "Take again");
-    again.onclick = () => {
-      this.model.send({ do: "remove", name });
-      this.record(label);
+    again.onclick = async () => {
+      if (await this.record(label)) this.tell({ do: "remove", name }); // not before there is another one
     };
     const remove = h("button", { type: "button", class: "vp-quiet" }, "Delete");
-    remove.onclick = () => this.model.send({ do: "remove", name });
+    remove.onclick = () => this.tell({ do: "remove", name });
     for (const button of [again, remove]) button.setAttribute("aria-label", `${button.textContent}: ${name}`);
-    this.model.send({ do: "show", name });
+    this.tell({ do: "show", name });
     const row = h("li", {}, video, h("span", {}, shown(label)), h("div", { class: "vp-row" }, again, remove));
     row.dataset.clip = name;
     return row;
   }
 
+  // Whether a clip was recorded and kept.
   async record(label) {
-    if (this.busy) return;
+    if (this.busy) return false;
     if (!this.camera.stream) {
       await this.open();
-      if (!this.camera.stream) return;
+      if (!this.camera.stream) return false;
     }
     this.busy = true;
     this.showLabels();
@@ -204,16 +216,29 @@ class RecorderView {
       this.meter.value = 0;
       this.showLabels();
     }
-    if (file) await this.take(label, [file]);
+    return file ? this.take(label, [file]) : false;
   }
 
-  async take(label, files) {
+  // Sends files in their turn, as clips of the session that this is now. Whether all were kept.
+  take(label, files) {
+    const session = this.model.get("session");
+    this.turn = this.turn.then(() => this.keep(label, session, files));
+    return this.turn;
+  }
+
+  async keep(label, session, files) {
     this.say(`Keeping ${files.length === 1 ? "a clip" : `${files.length} clips`} of ${shown(label)} …`);
-    for (const file of files) await this.send(label, file);
+    const problems = [];
+    for (const file of files) {
+      const problem = await this.send(label, session, file).catch(() => `${file.name}: cannot be read.`);
+      if (problem) problems.push(problem);
+    }
+    if (problems.length) this.say(problems.join(" "), true);
+    return !problems.length;
   }
 
-  // In pieces, each answered before the next one goes; one without an answer is sent again.
-  async send(label, file) {
+  // In pieces, each answered before the next one goes; one without an answer is sent again. What went wrong, if anything.
+  async send(label, session, file) {
     const key = Math.random().toString(36).slice(2);
     let here = 0;
     let silences = 0;
@@ -229,22 +254,28 @@ class RecorderView {
           resolve(reply);
         });
       });
-    this.model.send({ do: "begin", key, label, name: file.name, size: file.size });
-    for (let reply = await answer(); !reply.ended; reply = await answer()) {
-      here = reply.bytes;
-      const piece = await file.slice(here, here + RECORDER_PIECE).arrayBuffer();
-      this.model.send({ do: "piece", key, offset: here }, undefined, [piece]);
+    try {
+      if (!this.tell({ do: "begin", key, label, session, name: file.name, size: file.size })) return DEAD;
+      let reply = await answer();
+      while (!reply.ended) {
+        here = reply.bytes;
+        const piece = await file.slice(here, here + RECORDER_PIECE).arrayBuffer();
+        if (!this.tell({ do: "piece", key, offset: here }, [piece])) return DEAD;
+        reply = await answer();
+      }
+      return silences ? `Nobody answers. Look whether a new clip of ${shown(label)} is here.` : reply.problem;
+    } finally {
+      this.waiting.delete(key);
     }
-    this.waiting.delete(key);
-    if (silences) this.say(`Nobody answers. Look whether a new clip of ${shown(label)} is here.`, true);
   }
 
   hear(message, buffers) {
-    if (message.kind === "received") this.waiting.get(message.key)?.(message);
+    const answered = this.waiting.get(message.key);
+    if (message.kind === "received") answered?.(message);
     if (message.kind === "kept") this.say(`Kept ${message.name}.`);
     if (message.kind === "problem") {
-      this.say(message.sentence, true);
-      this.waiting.get(message.key)?.({ ended: true });
+      if (answered) answered({ ended: true, problem: message.sentence });
+      else this.say(message.sentence, true);
     }
     if (message.kind !== "clip") return;
     const video = this.known.get(message.name)?.querySelector("video");

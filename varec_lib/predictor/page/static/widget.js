@@ -20,7 +20,6 @@ function predictor() {
   };
 }
 
-const DEAD = "The kernel of this page has stopped. Run the notebook's cell again.";
 const LOST = { state: "failed", sentence: "this browser could not read it, or lost the connection." };
 
 class View {
