@@ -22,7 +22,7 @@ NBVAL := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TQDM_MININTERVAL=5 $(BIN)/pyt
 FROM_CHAPTER_2 := $(patsubst %,notebooks/%.ipynb,02_cnn_lstm 05_evaluation 06_video_predictor solutions/02_solutions \
 	solutions/05_solutions solutions/06_solutions)
 
-test: $(READY) chromium bsdtar nginx  ## run all tests, the committed notebooks among them (40 to 50 minutes on 2 cores)
+test: $(READY) chromium bsdtar nginx  ## run all tests, the committed notebooks among them (25 to 45 minutes on 2 cores)
 	$(BIN)/varec data demo
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/pytest -m alone tests

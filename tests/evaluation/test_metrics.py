@@ -226,6 +226,16 @@ def test_sure_answers_must_be_told_apart_from_all_the_others(predictions, right,
     assert sure_above(with_top(predictions, [(0.9, True)] * right + [(0.8, False)] * (right // 6))) == threshold
 
 
+def test_what_tells_too_little_moves_the_line_up_and_not_only_away(predictions):
+    """The plain rule of chapter 6 is never stricter than this one."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        confidence, right = rng.uniform(0.2, 1, 80).round(2), rng.random(80) < 0.8
+        plain = [c for c in confidence if (confidence >= c).sum() >= 10 and right[confidence >= c].mean() >= 0.9]
+        found = sure_above(with_top(predictions, list(zip(confidence.tolist(), right.tolist(), strict=True))))
+        assert found >= min(plain, default=1.0)
+
+
 @pytest.mark.parametrize(
     "videos", [[(0.9, False)], [(0.9, False), (0.8, False), (0.7, False)], [(0.9, False), (0.8, True)], []]
 )

@@ -7,9 +7,10 @@ from varec_lib.diagrams.board import FAINT, arrow, board, frame, say
 from varec_lib.plots import ACCENT, GOOD, MUTED
 
 
-def key_frames(count: int = 12, every: int = 5, wanted: int = 8) -> Figure:
-    """What a compressed video stores: whole key frames, changes in between; and what frame `wanted` needs decoded."""
+def key_frames() -> Figure:
+    """What a compressed video stores: whole key frames, changes in between; and what frame 8 needs decoded."""
     figure, axis = board(9.0, 1.9)
+    count, every, wanted = 12, 5, 8
     step, start = 0.68, 1.05
     first = wanted // every * every
     for number in range(count):
@@ -33,9 +34,10 @@ def key_frames(count: int = 12, every: int = 5, wanted: int = 8) -> Figure:
     return figure
 
 
-def splits(groups: int = 6, takes: int = 4) -> Figure:
+def splits() -> Figure:
     """The same videos split at random and by group; crosses mark test videos with a sibling in training."""
     figure, axis = board(8.0, 1.95)
+    groups, takes = 6, 4
     at_random = {2, 5, 11, 12, 19, 22}
     by_group = set(range(takes * (groups - 1), takes * groups))
     for y, name, test in ((1.15, "at random", at_random), (0.5, "by group", by_group)):

@@ -9,9 +9,10 @@ from varec_lib.diagrams.board import FAINT, INK, arrow, board, box, frame, say
 from varec_lib.plots import ACCENT, BAD, GOOD, MUTED
 
 
-def merged_time(batch: int = 2, frames: int = 4, features: int = 512) -> Figure:
+def merged_time() -> Figure:
     """How an image network reads a batch of clips: time joins the batch, and is taken apart again afterwards."""
     figure, axis = board(9.0, 1.9)
+    batch, frames, features = 2, 4, 512
     total = batch * frames
     for clip in range(batch):
         for number in range(frames):
@@ -78,9 +79,10 @@ def lstm_cell() -> Figure:
     return figure
 
 
-def frame_models(frames: int = 4) -> Figure:
+def frame_models() -> Figure:
     """The models of chapter 2: the mean of the frames' features, and an LSTM that reads them in turn."""
     figure, axis = board(9.0, 3.0)
+    frames = 4
     for left, name in ((0.3, "frame average"), (4.8, "CNN+LSTM")):
         places = [left + 0.4 + number * 0.95 for number in range(frames)]
         middle = sum(places) / frames

@@ -48,3 +48,53 @@ function keepPlainKeys(root, signal) {
   };
   window.addEventListener("keydown", mark, { capture: true, signal });
 }
+
+// JupyterLab keeps the Enter key from submitting a form by itself.
+function submitsOnEnter(form, field) {
+  field.onkeydown = (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    form.requestSubmit();
+  };
+}
+
+// What the views of all widgets share: they hear the kernel until they are left, talk to it, and say things in words.
+class WidgetView {
+  constructor(model, signal) {
+    Object.assign(this, { model, signal });
+    this.status = h("p", { class: "vp-soft", role: "status" });
+    this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
+  }
+
+  listen(name, act) {
+    this.model.on(name, act);
+    this.signal.addEventListener("abort", () => this.model.off(name, act));
+  }
+
+  // Whether it was sent: JupyterLab throws where the kernel was restarted or has died.
+  tell(message, buffers) {
+    try {
+      this.model.send(message, undefined, buffers);
+      return true;
+    } catch {
+      this.say(DEAD, true);
+      return false;
+    }
+  }
+
+  say(text, problem = false) {
+    this.alert.hidden = !problem;
+    this.alert.textContent = problem ? text : "";
+    this.status.textContent = problem ? "" : text;
+  }
+}
+
+// A widget with such views and nothing that they share.
+const widgetOf = (View) => ({
+  render({ model, el }) {
+    const left = new AbortController();
+    el.classList.add("varec-host");
+    el.append(new View(model, left.signal).root);
+    return () => left.abort();
+  },
+});

@@ -4,11 +4,10 @@ const LIVE_UNDERWAY = 2; // frames that are sent before the kernel has taken one
 const LIVE_SHOWN = 6; // classes with a bar
 const LIVE_COUNTED_MS = 3000; // over which answers are counted
 
-class LiveView {
+class LiveView extends WidgetView {
   constructor(model, signal) {
-    Object.assign(this, { model, signal, underway: 0, answered: [], started: 0, timer: null });
-    this.status = h("p", { class: "vp-soft", role: "status" });
-    this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
+    super(model, signal);
+    Object.assign(this, { underway: 0, answered: [], started: 0, timer: null });
     this.button = h("button", { type: "button", class: "vp-primary" }, icon(CAMERA_ICON), h("span", {}, "Start"));
     this.camera = new Camera(
       (text, problem) => this.say(text, problem),
@@ -46,12 +45,8 @@ class LiveView {
         ),
       ),
     );
-    const hear = (message) => this.hear(message);
-    model.on("msg:custom", hear);
-    signal.addEventListener("abort", () => {
-      model.off("msg:custom", hear);
-      this.stop();
-    });
+    this.listen("msg:custom", (message) => this.hear(message));
+    signal.addEventListener("abort", () => this.stop());
     this.showBars(model.get("classes").map((name) => [name, 0]));
   }
 
@@ -61,12 +56,6 @@ class LiveView {
 
   showThreshold() {
     this.limit.textContent = `Says nothing below ${this.slider.value} %`;
-  }
-
-  say(text, problem = false) {
-    this.alert.hidden = !problem;
-    this.alert.textContent = problem ? text : "";
-    this.status.textContent = problem ? "" : text;
   }
 
   async start() {
@@ -98,13 +87,10 @@ class LiveView {
     this.canvas.imageSmoothingQuality = "high";
     this.canvas.drawImage(this.camera.live, 0, 0, width, height);
     this.underway++;
-    try {
-      const pixels = this.canvas.getImageData(0, 0, width, height).data.buffer; // red, green, blue, alpha
-      this.model.send({ do: "frame", time_s, width, height }, undefined, [pixels]);
-    } catch {
-      this.stop();
-      this.say(DEAD, true);
-    }
+    const pixels = this.canvas.getImageData(0, 0, width, height).data.buffer; // red, green, blue, alpha
+    if (this.tell({ do: "frame", time_s, width, height }, [pixels])) return;
+    this.stop();
+    this.say(DEAD, true);
   }
 
   hear(message) {
@@ -152,11 +138,4 @@ class LiveView {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const stopped = new AbortController();
-    el.classList.add("varec-host");
-    el.append(new LiveView(model, stopped.signal).root);
-    return () => stopped.abort();
-  },
-};
+export default widgetOf(LiveView);

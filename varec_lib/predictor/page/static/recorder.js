@@ -5,12 +5,11 @@ const RECORDER_SILENCE_MS = 5000; // after which a piece is sent again,
 const RECORDER_SILENCES = 4; // and after so many of them none
 const RECORDER_PIECE = 512 * 1024; // bytes; Jupyter's websocket drops messages of 10 MB without a word
 
-class RecorderView {
+class RecorderView extends WidgetView {
   constructor(model, signal) {
-    Object.assign(this, { model, signal, busy: false, known: new Map(), waiting: new Map() });
+    super(model, signal);
+    Object.assign(this, { busy: false, known: new Map(), waiting: new Map() });
     this.turn = Promise.resolve(); // files are sent one after the other, whatever is dropped meanwhile
-    this.status = h("p", { class: "vp-soft", role: "status" });
-    this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
     this.camera = new Camera(
       (text, problem) => this.say(text, problem),
       () => this.showCamera(false),
@@ -55,14 +54,10 @@ class RecorderView {
       ),
       this.newest,
     );
-    const listen = (name, act) => {
-      model.on(name, act);
-      signal.addEventListener("abort", () => model.off(name, act));
-    };
-    listen("change:labels", () => this.showLabels());
-    listen("change:clips", () => this.showClips());
-    listen("change:advice", () => this.showAdvice());
-    listen("msg:custom", (message, buffers) => this.hear(message, buffers));
+    this.listen("change:labels", () => this.showLabels());
+    this.listen("change:clips", () => this.showClips());
+    this.listen("change:advice", () => this.showAdvice());
+    this.listen("msg:custom", (message, buffers) => this.hear(message, buffers));
     signal.addEventListener("abort", () => this.camera.close());
     keepPlainKeys(this.root, signal);
     this.showCamera(false);
@@ -82,11 +77,7 @@ class RecorderView {
       h("label", { htmlFor: id }, title),
       h("div", { class: "vp-row" }, input, button),
     );
-    input.onkeydown = (event) => {
-      if (event.key !== "Enter") return;
-      event.preventDefault(); // JupyterLab keeps the key from submitting by itself
-      form.requestSubmit();
-    };
+    submitsOnEnter(form, input);
     form.onsubmit = (event) => {
       event.preventDefault();
       if (!input.value.trim()) return;
@@ -95,23 +86,6 @@ class RecorderView {
       if (name !== "session") input.value = "";
     };
     return form;
-  }
-
-  say(text, problem = false) {
-    this.alert.hidden = !problem;
-    this.alert.textContent = problem ? text : "";
-    this.status.textContent = problem ? "" : text;
-  }
-
-  // A message to the kernel, or a sentence where that has stopped: JupyterLab throws then. Whether it was sent.
-  tell(message, buffers) {
-    try {
-      this.model.send(message, undefined, buffers);
-      return true;
-    } catch {
-      this.say(DEAD, true);
-      return false;
-    }
   }
 
   async open() {
@@ -284,11 +258,4 @@ class RecorderView {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const stopped = new AbortController();
-    el.classList.add("varec-host");
-    el.append(new RecorderView(model, stopped.signal).root);
-    return () => stopped.abort();
-  },
-};
+export default widgetOf(RecorderView);

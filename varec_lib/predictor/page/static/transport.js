@@ -93,7 +93,7 @@ class Uploads extends EventTarget {
   async send(entry) {
     const { key, file } = entry;
     entry.state = "uploading";
-    this.tell({ do: "begin", key, name: entry.name, size: file.size, video: entry.video });
+    this.begin(entry);
     this.changed();
     const allSent = () => entry.sent >= file.size;
     const silent = () => entry.since && Date.now() - entry.since > PATIENCE_MS;
@@ -115,6 +115,10 @@ class Uploads extends EventTarget {
     this.tell({ do: "end", key, preview, model: entry.model });
   }
 
+  begin({ key, name, file, video }) {
+    this.tell({ do: "begin", key, name, size: file.size, video });
+  }
+
   // Whether it still makes sense to send: not after it was cancelled here, or refused or forgotten there.
   wanted(entry) {
     const row = this.model.get("rows").find((row) => row.key === entry.key);
@@ -133,9 +137,13 @@ class Uploads extends EventTarget {
       entry.answered = done;
       entry.since ??= Date.now();
       const silent = Date.now() - entry.since > SILENCE_MS;
+      if (silent && Date.now() - (entry.retried ?? 0) > SILENCE_MS) {
+        entry.retried = Date.now(); // what is underway may have been lost: once more
+        entry.sent = entry.here;
+        if (!entry.listed) this.begin(entry);
+      }
       if (silent !== entry.silent) {
         entry.silent = silent;
-        entry.sent = entry.here; // what is underway may have been lost: once more
         this.changed();
       }
     });

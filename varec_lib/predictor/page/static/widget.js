@@ -22,18 +22,13 @@ function predictor() {
 
 const LOST = { state: "failed", sentence: "this browser could not read it, or lost the connection." };
 
-class View {
+class View extends WidgetView {
   constructor(model, uploads, signal) {
-    // Until this view is left.
-    this.listen = (name, act) => {
-      model.on(name, act);
-      signal.addEventListener("abort", () => model.off(name, act));
-    };
+    super(model, signal);
     const id = Math.random().toString(36).slice(2); // of this view: there may be others of the same widget
-    Object.assign(this, { model, uploads, id, selected: null, follow: true, partial: new Map(), wanted: new Set() });
+    Object.assign(this, { uploads, id, selected: null, follow: true, partial: new Map(), wanted: new Set() });
     this.history = new History();
-    this.live = h("p", { class: "vp-live-region", role: "status", "aria-live": "polite" });
-    this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
+    this.status.className = "vp-live-region"; // for those who listen
     this.camera = cameraPanel(
       (files) => this.take(files),
       (text, problem) => this.say(text, problem),
@@ -46,7 +41,7 @@ class View {
       { class: "varec" },
       h("div", { class: "vp-columns" }, this.inputs(), this.panel.element),
       this.overview(),
-      this.live,
+      this.status,
     );
     acceptDrops(this.root, (files) => this.take(files));
     keepPlainKeys(this.root, signal);
@@ -156,11 +151,7 @@ class View {
       h("label", { htmlFor: id }, `Or a file on the server, in ${folder}/`),
       row,
     );
-    field.onkeydown = (event) => {
-      if (event.key !== "Enter") return;
-      event.preventDefault(); // JupyterLab keeps the key from submitting by itself
-      form.requestSubmit();
-    };
+    submitsOnEnter(form, field);
     form.onsubmit = (event) => {
       event.preventDefault();
       this.follow = true;
@@ -181,12 +172,6 @@ class View {
     const file = this.uploads.files.get(video.key);
     if (file) this.uploads.again(file, name);
     else this.ask({ do: "again", key: video.key, model: name });
-  }
-
-  say(text, problem = false) {
-    this.alert.hidden = !problem;
-    this.alert.textContent = problem ? text : "";
-    this.live.textContent = problem ? "" : text;
   }
 
   // The kernel's rows, with what only the page knows, between those of former pages and files that it has not heard of.
