@@ -64,11 +64,11 @@ class WidgetView {
     Object.assign(this, { model, signal });
     this.status = h("p", { class: "vp-soft", role: "status" });
     this.alert = h("p", { class: "vp-alert", role: "alert", hidden: true });
-  }
-
-  listen(name, act) {
-    this.model.on(name, act);
-    this.signal.addEventListener("abort", () => this.model.off(name, act));
+    // Handed to parts of the page, too.
+    this.listen = (name, act) => {
+      model.on(name, act);
+      signal.addEventListener("abort", () => model.off(name, act));
+    };
   }
 
   // Whether it was sent: JupyterLab throws where the kernel was restarted or has died.
