@@ -92,7 +92,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch, tmp_path):
 
 
 def test_another_ending_would_be_overwritten_by_the_description(tmp_path):
-    with pytest.raises(ConfigError, match="end in .onnx"):
+    with pytest.raises(ConfigError, match=r"end in \.onnx"):
         export_onnx(made("r3d18"), tmp_path / "model.json")
     assert not list(tmp_path.iterdir())
 
