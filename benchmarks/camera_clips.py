@@ -51,7 +51,7 @@ def record(driver: Playwright, url: str, film: Path, folder: Path, takes: int) -
     page.get_by_label("Session").fill(session, timeout=120_000)
     page.get_by_role("button", name="Begin").click()
     for take in range(1, takes + 1):
-        page.get_by_role("button", name=f"Record {label}").click()
+        page.get_by_role("button", name=f"Record {label.replace('_', ' ')}").click()
         while len(list(folder.glob(f"{session}_*.webm"))) < take:
             page.wait_for_timeout(200)
     browser.close()
