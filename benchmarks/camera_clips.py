@@ -12,28 +12,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import cv2
 import papermill
-from live import page_of
+from live import camera_film, page_of
 from playwright.sync_api import Playwright, sync_playwright
 
 from varec_lib.course import NOTEBOOKS
 from varec_lib.data.manifest import load_manifest
 from varec_lib.data.recordings import Recordings
-from varec_lib.data.video import open_video
 
-CAMERA_FPS = 30  # of Chromium's fake camera
 CELL = "from varec_lib.predictor.page.recorder import Recorder\nRecorder({folder!r}, {actions!r})"
-
-
-def camera_film(videos: list[str], film: Path) -> None:
-    """Writes videos one after the other, at their own speed, as the JPEGs that Chromium's fake camera plays."""
-    with film.open("wb") as stream:
-        for path in videos:
-            with open_video(path) as video:
-                for frame in video.thinned(CAMERA_FPS / 2):
-                    picture = cv2.cvtColor(cv2.resize(frame.picture(), (640, 480)), cv2.COLOR_RGB2BGR)
-                    stream.write(2 * cv2.imencode(".jpg", picture)[1].tobytes())
 
 
 def record(driver: Playwright, url: str, film: Path, folder: Path, takes: int) -> None:

@@ -26,15 +26,18 @@ from playwright.sync_api import sync_playwright
 
 from varec_lib.data.video import open_video
 
+CAMERA_FPS = 30  # of Chromium's fake camera
 CELL = "from varec_lib.predictor.page.live import LivePredictor\nLivePredictor({checkpoint!r}, threshold=0)"
 
 
-def camera_film(video: Path, film: Path) -> None:
-    """Writes a video as the JPEGs that Chromium's fake camera plays, 30 a second and again and again."""
-    with open_video(video) as frames, film.open("wb") as stream:
-        for frame in frames:
-            picture = cv2.cvtColor(cv2.resize(frame.picture(), (640, 480)), cv2.COLOR_RGB2BGR)
-            stream.write(cv2.imencode(".jpg", picture)[1].tobytes())
+def camera_film(videos: list[Path], film: Path) -> None:
+    """Writes videos one after the other, at their own speed, as the JPEGs that Chromium's fake camera plays."""
+    with film.open("wb") as stream:
+        for path in videos:
+            with open_video(path) as video:
+                for frame in video.thinned(CAMERA_FPS / 2):
+                    picture = cv2.cvtColor(cv2.resize(frame.picture(), (640, 480)), cv2.COLOR_RGB2BGR)
+                    stream.write(2 * cv2.imencode(".jpg", picture)[1].tobytes())
 
 
 def page_of(code: str, folder: Path) -> tuple[subprocess.Popen, str]:
@@ -76,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         film = Path(folder) / "film.mjpeg"
-        camera_film(options.video, film)
+        camera_film([options.video], film)
         server, url = page_of(CELL.format(checkpoint=str(options.checkpoint.resolve())), Path(folder))
         try:
             browser = driver.chromium.launch(
